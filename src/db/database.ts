@@ -35,6 +35,8 @@ export interface Transaction {
    * waits for a client in the middle. Returns the number of rows that the server's tag counts.
    */
   copyIn(target: string, rows: Buffer): Promise<number>;
+  /** Several statements without parameters in one message (the simple protocol): migrations and partitions. */
+  script(text: string): Promise<void>;
 }
 
 export interface Database {

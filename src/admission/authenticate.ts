@@ -1,0 +1,172 @@
+import { timingSafeEqual } from 'node:crypto';
+import type { IncomingHttpHeaders } from 'node:http';
+import type { Clock } from '../clock.js';
+import type { Database } from '../db/database.js';
+import { findKeyByHash } from '../db/sql/keys.js';
+import { Problem } from '../errors.js';
+import { hashKey, isKeyShaped } from '../tenancy/key-secret.js';
+import type { KeyScope } from '../tenancy/scopes.js';
+import { isKeyScope } from '../tenancy/scopes.js';
+import type { Limits } from '../tenancy/tiers.js';
+import { limitsOf } from '../tenancy/tiers.js';
+
+/** Who sends a request. */
+export interface Identity {
+  readonly kind: 'key';
+  readonly org: string;
+  readonly keyId: string;
+  readonly scopes: ReadonlySet<KeyScope>;
+  readonly limits: Limits;
+  readonly suspended: boolean;
+  readonly expiresAtMs: number | null;
+}
+export type Caller = Identity | { readonly kind: 'admin' };
+
+/**
+ * How long a looked-up key is believed, counted from before the look-up began: so a key that is revoked, rotated, suspended or limited
+ * anywhere has its new state on every node well within a second, without any message between nodes that might get lost.
+ */
+const believedMsMax = 500;
+/** Keys remembered, unknown ones included. */
+const rememberedKeysMax = 50_000;
+/** Look-ups under way; beyond it a flood of unknown keys is refused without one. */
+const lookupsMax = 256;
+
+interface Remembered {
+  readonly identity: Identity | null;
+  readonly askedAtMs: number;
+}
+
+export class Authenticator {
+  readonly #database: Database;
+  readonly #clock: Clock;
+  readonly #adminTokenHash: Buffer;
+  readonly #remembered = new Map<string, Remembered>();
+  readonly #lookups = new Map<string, Promise<Identity | null>>();
+  /** Raised when this node changes a key or an org: a look-up that began before is not remembered. */
+  #generation = 0;
+
+  constructor(database: Database, clock: Clock, adminToken: string) {
+    this.#database = database;
+    this.#clock = clock;
+    this.#adminTokenHash = hashKey(adminToken);
+  }
+
+  /**
+   * Who holds the credentials of these headers. Answers without a promise where it can, since every request asks. Throws or rejects with
+   * `missing_key`, `invalid_key`, `org_suspended`, or the storage's failure.
+   */
+  authenticate(headers: IncomingHttpHeaders): Caller | Promise<Caller> {
+    const credential = readCredential(headers);
+    if (!isKeyShaped(credential)) {
+      // Hashes are compared, so that neither length nor content of the token shows in the time it takes.
+      if (timingSafeEqual(hashKey(credential), this.#adminTokenHash)) return { kind: 'admin' };
+      throw unknownKey();
+    }
+    const hash = hashKey(credential);
+    const name = hash.toString('latin1');
+    const known = this.#remembered.get(name);
+    if (known !== undefined && this.#clock.monotonic() - known.askedAtMs < believedMsMax)
+      return this.#check(known.identity);
+    return this.#lookUp(name, hash).then((identity) => this.#check(identity));
+  }
+
+  /** Forgets every key: this node changed one. */
+  forget(): void {
+    this.#generation++;
+    this.#remembered.clear();
+    this.#lookups.clear();
+  }
+
+  #check(identity: Identity | null): Identity {
+    if (identity === null) throw unknownKey();
+    if (identity.expiresAtMs !== null && identity.expiresAtMs <= this.#clock.now()) throw unknownKey();
+    if (identity.suspended) {
+      throw new Problem('org_suspended', 'This organisation is suspended. Ask whoever runs this server.');
+    }
+    return identity;
+  }
+
+  /** One look-up per key at a time; whoever asks meanwhile gets its result or its failure. */
+  #lookUp(name: string, hash: Buffer): Promise<Identity | null> {
+    const underWay = this.#lookups.get(name);
+    if (underWay !== undefined) return underWay;
+    if (this.#lookups.size >= lookupsMax) {
+      const detail = 'Too many unknown keys are being looked up. Try again after the time in Retry-After.';
+      return Promise.reject(new Problem('overloaded', detail, { retryAfterSeconds: 1 }));
+    }
+    const generation = this.#generation;
+    const askedAtMs = this.#clock.monotonic();
+    const lookup = this.#read(hash).then(
+      (identity) => {
+        if (generation === this.#generation) {
+          this.#lookups.delete(name);
+          this.#remember(name, { identity, askedAtMs });
+        }
+        return identity;
+      },
+      (error: unknown) => {
+        if (generation === this.#generation) this.#lookups.delete(name);
+        throw error;
+      },
+    );
+    this.#lookups.set(name, lookup);
+    return lookup;
+  }
+
+  async #read(hash: Buffer): Promise<Identity | null> {
+    const row = await findKeyByHash(this.#database, hash);
+    if (row === null) return null;
+    return {
+      kind: 'key',
+      org: row.org,
+      keyId: row.key_id,
+      scopes: new Set(row.scopes.filter(isKeyScope)),
+      limits: limitsOf(row),
+      suspended: row.suspended,
+      expiresAtMs: row.expires_at?.getTime() ?? null,
+    };
+  }
+
+  #remember(name: string, remembered: Remembered): void {
+    this.#remembered.delete(name);
+    if (this.#remembered.size >= rememberedKeysMax) {
+      const oldest = this.#remembered.keys().next();
+      if (oldest.done !== true) this.#remembered.delete(oldest.value);
+    }
+    this.#remembered.set(name, remembered);
+  }
+}
+
+function readCredential(headers: IncomingHttpHeaders): string {
+  const bearer = bearerToken(headers.authorization);
+  const apiKey = headers['x-api-key'];
+  const key = typeof apiKey === 'string' && apiKey !== '' ? apiKey : undefined;
+  if (bearer !== undefined && key !== undefined && bearer !== key) {
+    throw new Problem('invalid_key', 'Authorization and X-API-Key name different keys. Send one of them.', challenge);
+  }
+  const credential = bearer ?? key;
+  if (credential === undefined) {
+    throw new Problem(
+      'missing_key',
+      'Send your key as "Authorization: Bearer slk_live_…" or "X-API-Key: slk_live_…".',
+      challenge,
+    );
+  }
+  return credential;
+}
+
+function bearerToken(header: string | undefined): string | undefined {
+  if (header === undefined || header === '') return undefined;
+  const match = /^Bearer +(\S+) *$/i.exec(header);
+  if (match?.[1] === undefined) {
+    throw new Problem('invalid_key', 'The Authorization header must be "Bearer" and a key.', challenge);
+  }
+  return match[1];
+}
+
+const challenge = { headers: { 'WWW-Authenticate': 'Bearer' } };
+
+function unknownKey(): Problem {
+  return new Problem('invalid_key', 'This key is not known, has ended, or was revoked.', challenge);
+}

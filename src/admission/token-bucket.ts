@@ -1,0 +1,49 @@
+/**
+ * A token bucket: holds at most `burst` tokens, starts full, and refills continuously at `ratePerMinute`. Tokens are events.
+ */
+export interface BucketRate {
+  readonly ratePerMinute: number;
+  readonly burst: number;
+}
+
+export interface BucketDecision {
+  readonly allowed: boolean;
+  /** Tokens left after this decision, rounded down. */
+  readonly remaining: number;
+  /** Until the cost would be covered; 0 if allowed. Infinity if the bucket can never hold it. */
+  readonly retryAfterSeconds: number;
+  /** Until the bucket is full again. */
+  readonly resetSeconds: number;
+}
+
+export class TokenBucket {
+  #tokens: number;
+  #refilledAtMs: number;
+
+  constructor(rate: BucketRate, nowMs: number) {
+    this.#tokens = rate.burst;
+    this.#refilledAtMs = nowMs;
+  }
+
+  /** Takes `cost` tokens if there are that many. `nowMs` is monotonic; the rate may differ from call to call. */
+  take(rate: BucketRate, cost: number, nowMs: number): BucketDecision {
+    const perMs = rate.ratePerMinute / 60_000;
+    const elapsedMs = Math.max(0, nowMs - this.#refilledAtMs);
+    this.#refilledAtMs = nowMs;
+    this.#tokens = Math.min(rate.burst, this.#tokens + elapsedMs * perMs);
+    const allowed = this.#tokens >= cost;
+    if (allowed) this.#tokens -= cost;
+    const missing = cost > rate.burst ? Infinity : Math.max(0, cost - this.#tokens);
+    return {
+      allowed,
+      remaining: Math.floor(this.#tokens),
+      retryAfterSeconds: allowed ? 0 : missing / perMs / 1000,
+      resetSeconds: (rate.burst - this.#tokens) / perMs / 1000,
+    };
+  }
+
+  /** Full again after this many milliseconds without use, and then no different from a new one. */
+  isFull(rate: BucketRate, nowMs: number): boolean {
+    return this.#tokens + ((nowMs - this.#refilledAtMs) * rate.ratePerMinute) / 60_000 >= rate.burst;
+  }
+}

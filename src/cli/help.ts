@@ -1,0 +1,41 @@
+import { flagOf, laterSettings, settings } from '../settings.js';
+
+const widthMax = 100;
+const indent = '      ';
+
+/** What `--help` prints: every setting of the table, with its flag, its variable and its default. Ends without a line break. */
+export function helpText(): string {
+  const lines = [
+    'Usage: sluice [start] [flags]',
+    '',
+    'Starts the server: on its own embedded database, or on PostgreSQL when DATABASE_URL names one.',
+    'Every setting is a flag and an environment variable; the flag wins.',
+    '',
+    'Settings:',
+  ];
+  for (const row of Object.values(settings)) {
+    const absent = row.default === null ? '' : `, default ${row.default}`;
+    lines.push(`  --${flagOf(row.variable)} <${row.type.placeholder}>  (${row.variable}${absent})`, ...wrap(row.help));
+  }
+  lines.push('', 'Known names with no effect in this version:');
+  for (const row of laterSettings) {
+    const text = 'notice' in row ? row.notice : `only ${row.accepted}: ${row.refusal}`;
+    lines.push(`  --${flagOf(row.variable)} <${row.placeholder}>  (${row.variable})`, ...wrap(text));
+  }
+  lines.push('', '  --help, -h       Show this.', '  --version, -v    Show the version.');
+  lines.push('', 'Exit codes: 0 stopped cleanly, 1 failed, 2 flags or variables that cannot be used.');
+  return lines.join('\n');
+}
+
+function wrap(text: string): string[] {
+  const lines: string[] = [];
+  let line = indent;
+  for (const word of text.split(' ')) {
+    if (line.length + word.length + 1 > widthMax && line !== indent) {
+      lines.push(line.trimEnd());
+      line = indent;
+    }
+    line += `${word} `;
+  }
+  return [...lines, line.trimEnd()];
+}

@@ -1,0 +1,59 @@
+/** `sluice start`: runs the server until a signal ends it. */
+import type { RunningServer } from '../app.js';
+import { systemClock } from '../clock.js';
+import type { Config } from '../config.js';
+import { createLogger } from '../log.js';
+import type { Logger } from '../log.js';
+import { bannerLines, printBanner } from './banner.js';
+import { failureSentence } from './failure.js';
+import { stopOnSignal } from './shutdown.js';
+
+export type StartServer = (config: Config, log: Logger, onProgress: (text: string) => void) => Promise<RunningServer>;
+
+/** What a stop may take beyond the time that requests have to finish: the flush, and closing the database. */
+const stopMarginSeconds = 5;
+
+/**
+ * Resolves when the server takes events and has said so; from then on signals decide. A start that fails is one sentence on standard error
+ * and exit code 1; its stack is in the log at level debug.
+ */
+export async function start(config: Config, startServer: StartServer): Promise<void> {
+  const log = createLogger(config.logLevel);
+  // Rejections that nobody handles come here too.
+  process.on('uncaughtException', (error, origin) => {
+    log.fatal({ err: error, origin }, 'unexpected failure: exiting');
+    process.exit(1);
+  });
+
+  const starting = startServer(config, log, say);
+  const isStopping = stopOnSignal(async () => (await starting).stop(), {
+    limitSeconds: config.shutdownSeconds + stopMarginSeconds,
+    log,
+    clock: systemClock,
+  });
+
+  let server: RunningServer;
+  try {
+    server = await starting;
+  } catch (error) {
+    log.debug({ err: error }, 'the start failed');
+    say(failureSentence(error, config));
+    process.exit(1);
+  }
+  if (!isStopping()) await announce(server, log);
+}
+
+async function announce(server: RunningServer, log: Logger): Promise<void> {
+  try {
+    await printBanner(bannerLines(server));
+  } catch (error) {
+    log.warn({ err: error }, 'standard output is closed: nobody was told the address, nor a first key');
+    return;
+  }
+  await server.announced();
+}
+
+/** To the person who starts it, as plain text; the log has its own lines. */
+export function say(sentence: string): void {
+  process.stderr.write(`${sentence}\n`);
+}

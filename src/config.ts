@@ -1,0 +1,184 @@
+/**
+ * The only reader of flags and of the environment, once, at the start. Flags win over variables; an empty variable counts as absent.
+ */
+import { parseArgs } from 'node:util';
+import { nearest } from './nearest.js';
+import { folderProblem, SettingError } from './setting-types.js';
+import { flagOf, laterSettings, settings } from './settings.js';
+import type { Config, Setting } from './settings.js';
+
+export type { Config } from './settings.js';
+
+export type Invocation =
+  | { readonly kind: 'help' }
+  | { readonly kind: 'version' }
+  /** `notices` are sentences for the person who starts it: what was given and does nothing. */
+  | { readonly kind: 'start'; readonly config: Config; readonly notices: readonly string[] };
+
+/** Everything that is wrong with flags and variables, at once: one sentence each, without any secret. */
+export class UsageError extends Error {
+  override readonly name = 'UsageError';
+  readonly problems: readonly string[];
+
+  constructor(problems: readonly string[]) {
+    super(problems.join('\n'));
+    this.problems = problems;
+  }
+}
+
+export type Environment = Readonly<Record<string, string | undefined>>;
+
+/**
+ * What `sluice [start] [flags]` asks for. `args` are the arguments after the program's name; `cwd` is what a relative folder is relative to.
+ * Throws a `UsageError` with all problems. `--help` and `--version` are answered whatever else is wrong.
+ */
+export function readInvocation(
+  args: readonly string[],
+  environment: Environment = process.env,
+  cwd: string = process.cwd(),
+): Invocation {
+  const flags = readFlags(args);
+  if (flags.help) return { kind: 'help' };
+  if (flags.version) return { kind: 'version' };
+
+  const problems = [...flags.problems];
+  const notices = unknownVariables(environment);
+  /** The text of a setting and the name it was given by, which is what its messages start with. */
+  const given = (variable: string): Given | undefined => {
+    const byFlag = flags.values.get(flagOf(variable));
+    if (byFlag !== undefined) return { label: `--${flagOf(variable)}`, text: byFlag };
+    const byVariable = environment[variable];
+    return byVariable === undefined || byVariable === '' ? undefined : { label: variable, text: byVariable };
+  };
+
+  for (const later of laterSettings) {
+    const got = given(later.variable);
+    if (got === undefined) continue;
+    if ('notice' in later) notices.push(`${got.label} ${later.notice}.`);
+    else if (got.text !== later.accepted) {
+      problems.push(`${got.label}: ${later.refusal}; use ${later.accepted} or leave it out`);
+    }
+  }
+
+  const values: Record<string, unknown> = {};
+  for (const [name, row] of Object.entries(settings)) {
+    try {
+      values[name] = parseSetting(row, given(row.variable), cwd);
+    } catch (error) {
+      if (!(error instanceof SettingError)) throw error;
+      problems.push(error.message);
+    }
+  }
+  if (problems.length > 0) throw new UsageError(problems);
+
+  // Every row of the table has been parsed by its own type, which is what Config is made of.
+  // oxlint-disable-next-line typescript/no-unsafe-type-assertion
+  const config = values as Config;
+  const conflicts = conflictsOf(config, given);
+  if (conflicts.length > 0) throw new UsageError(conflicts);
+  return { kind: 'start', config, notices };
+}
+
+interface Given {
+  readonly label: string;
+  readonly text: string;
+}
+
+function parseSetting(row: Setting, given: Given | undefined, cwd: string): unknown {
+  const text = given?.text ?? row.default;
+  if (text === null) return null;
+  try {
+    return row.type.parse(text, cwd);
+  } catch (error) {
+    if (!(error instanceof SettingError)) throw error;
+    throw new SettingError(`${given?.label ?? row.variable}: ${error.message}`);
+  }
+}
+
+/** What is wrong between settings that are each valid, and with the folder that would be used. */
+function conflictsOf(config: Config, given: (variable: string) => Given | undefined): string[] {
+  const label = (variable: string): string => given(variable)?.label ?? variable;
+  const conflicts: string[] = [];
+  if (config.databaseUrl !== null && config.adminToken === null) {
+    conflicts.push(
+      `SLUICE_ADMIN_TOKEN: required with ${label('DATABASE_URL')}; use 16 to 256 characters, the same on every node of that database`,
+    );
+  }
+  if (config.metricsPort !== null && config.metricsPort === config.port) {
+    conflicts.push(`${label('SLUICE_METRICS_PORT')}: ${config.port} is the main port; use another one`);
+  }
+  const unusable = config.databaseUrl === null ? folderProblem(config.dataDir) : undefined;
+  if (unusable !== undefined) conflicts.push(`${label('SLUICE_DATA_DIR')}: ${unusable}`);
+  return conflicts;
+}
+
+interface Flags {
+  readonly help: boolean;
+  readonly version: boolean;
+  readonly values: ReadonlyMap<string, string>;
+  readonly problems: readonly string[];
+}
+
+const variables: readonly string[] = [...Object.values(settings), ...laterSettings].map((row) => row.variable);
+const valueFlags = variables.map(flagOf);
+
+/** Tokens instead of parseArgs' own strictness, which stops at the first problem and repeats values that may be secret. */
+function readFlags(args: readonly string[]): Flags {
+  const { tokens } = parseArgs({
+    args: [...args],
+    options: {
+      ...Object.fromEntries(valueFlags.map((flag) => [flag, { type: 'string' as const }])),
+      help: { type: 'boolean', short: 'h' },
+      version: { type: 'boolean', short: 'v' },
+    },
+    strict: false,
+    allowPositionals: true,
+    tokens: true,
+  });
+  const switches = new Set<string>();
+  const values = new Map<string, string>();
+  const problems: string[] = [];
+  /** Where the value of a flag stands that is refused already, so that it is not refused once more as an argument. */
+  let refusedValueAt = -1;
+  for (const token of tokens) {
+    if (token.kind === 'option-terminator') continue;
+    if (token.kind === 'positional') {
+      const isCommand = token.index === 0 && token.value === 'start';
+      if (!isCommand && token.index !== refusedValueAt) problems.push(unexpectedArgument(token.value, token.index));
+    } else if (token.name === 'help' || token.name === 'version') {
+      switches.add(token.name);
+    } else if (!valueFlags.includes(token.name)) {
+      if (token.value === undefined) refusedValueAt = token.index + 1;
+      problems.push(`${token.rawName}: no such flag; ${suggestFlag(token.name)}`);
+    } else if (token.value === undefined || token.value === '') {
+      problems.push(`${token.rawName} needs a value`);
+    } else if (!token.inlineValue && token.value.startsWith('-')) {
+      // It was taken for the value of this flag, though it is most likely a flag with a value of its own.
+      refusedValueAt = token.index + 2;
+      problems.push(`${token.rawName} needs a value; one that starts with a dash is written ${token.rawName}=-…`);
+    } else {
+      values.set(token.name, token.value);
+    }
+  }
+  return { help: switches.has('help'), version: switches.has('version'), values, problems };
+}
+
+function suggestFlag(name: string): string {
+  const near = nearest(name, [...valueFlags, 'help', 'version']);
+  return near === undefined ? '--help lists them all' : `did you mean --${near}?`;
+}
+
+/** Repeats only what looks like a command: anything else may be a secret that lost its flag. */
+function unexpectedArgument(text: string, index: number): string {
+  const what = /^[a-z][a-z-]{0,19}$/.test(text) ? text : `argument ${index + 1}`;
+  return `${what}: not understood here; the command is start, and --help lists the flags`;
+}
+
+function unknownVariables(environment: Environment): string[] {
+  return Object.keys(environment)
+    .filter((name) => name.startsWith('SLUICE_') && !variables.includes(name))
+    .map((name) => {
+      const near = nearest(name, variables);
+      return `${name} is not a setting and has no effect${near === undefined ? '' : `; did you mean ${near}?`}`;
+    });
+}

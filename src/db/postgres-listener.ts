@@ -1,0 +1,98 @@
+import type { Clock } from '../clock.js';
+import { ChannelHandlers, listenText } from './channels.js';
+import { StorageError } from './database.js';
+import type { WireSession } from './wire-session.js';
+
+export interface PostgresListenerOptions {
+  readonly clock: Clock;
+  readonly onLog: (line: string) => void;
+  readonly open: (onNotification: (channel: string, payload: string) => void) => Promise<WireSession>;
+}
+
+const pauseMsMin = 100;
+const pauseMsMax = 10_000;
+/** How often a silent session is asked whether it still lives; the stall limit ends one that does not answer. */
+const pingMs = 15_000;
+
+/**
+ * One connection of its own for LISTEN, which a pooler in transaction mode cannot share. Connects with the first channel; after a loss it
+ * connects again by itself, with a growing pause, listens to every channel again and reports the gap.
+ */
+export class PostgresListener {
+  readonly #options: PostgresListenerOptions;
+  readonly #channels = new ChannelHandlers();
+  #session: Promise<WireSession> | undefined;
+  #last: Promise<unknown> = Promise.resolve();
+  #closed = false;
+  #cancelTimer: () => void = () => {};
+
+  constructor(options: PostgresListenerOptions) {
+    this.#options = options;
+  }
+
+  listen(channel: string, onNotify: (payload: string) => void, onGap?: () => void): Promise<() => Promise<void>> {
+    return this.#channels.add(channel, { onNotify, onGap }, (text) => this.#run(text));
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    this.#cancelTimer();
+    const session = await this.#session?.catch(() => undefined);
+    await session?.end();
+  }
+
+  /** One statement after the other, on the session there is or on a new one. */
+  #run(text: string): Promise<void> {
+    const done = this.#last.then(async () => {
+      if (this.#closed) throw new StorageError('unavailable', 'the database is closed');
+      this.#session ??= this.#connect();
+      await (await this.#session).run(text);
+    });
+    this.#last = done.catch(() => {});
+    return done;
+  }
+
+  async #connect(): Promise<WireSession> {
+    try {
+      const session = await this.#options.open((channel, payload) => this.#channels.notify(channel, payload));
+      void session.ended.then(() => this.#lost());
+      this.#pingLater();
+      return session;
+    } catch (error) {
+      this.#session = undefined;
+      throw error;
+    }
+  }
+
+  #lost(): void {
+    this.#session = undefined;
+    this.#cancelTimer();
+    if (this.#closed) return;
+    this.#options.onLog('the connection that listens for notifications was lost');
+    this.#reconnect(pauseMsMin);
+  }
+
+  #reconnect(pauseMs: number): void {
+    // Jitter, so that the nodes of a cluster do not all come back at once.
+    this.#cancelTimer = this.#options.clock.after(pauseMs * (0.5 + Math.random()), () => {
+      const text = listenText(this.#channels.names);
+      if (text === '') return;
+      this.#run(text).then(
+        () => this.#channels.gap(),
+        () => {
+          if (!this.#closed && !this.#session) this.#reconnect(Math.min(pauseMs * 2, pauseMsMax));
+        },
+      );
+    });
+  }
+
+  #pingLater(): void {
+    this.#cancelTimer = this.#options.clock.after(pingMs, () => {
+      // A failure ends the session, which is noticed there.
+      this.#run('SELECT 1').then(
+        () => this.#pingLater(),
+        () => {},
+      );
+    });
+  }
+}

@@ -1,0 +1,126 @@
+import type pg from 'pg';
+import type { Clock } from '../clock.js';
+import { StorageError } from './database.js';
+import type { Database, QueryResult, Scope, Statement, Transaction } from './database.js';
+import { PostgresListener } from './postgres-listener.js';
+import { SessionPool } from './session-pool.js';
+import { WireSession } from './wire-session.js';
+
+export interface PostgresOptions {
+  /** `postgres://user:password@host:port/database`, as libpq and `pg` understand it. */
+  readonly url: string;
+  readonly clock: Clock;
+  /** What happens to the connections and nobody else hears of. Holds neither the password nor stored data. */
+  readonly onLog: (line: string) => void;
+  /** All sessions of this process but the one that listens; one of them is for ingest alone. Default 10, at least 2. */
+  readonly sessionsMax?: number;
+  /** Default 1,000. */
+  readonly waitersMax?: number;
+  /** Longest wait for a session. Default 5,000. */
+  readonly waitMsMax?: number;
+  /** No answer for this long costs the connection. Longer than the server's own limits, which end a statement cleanly. Default 15,000. */
+  readonly stallMsMax?: number;
+}
+
+const connectMsMax = 5_000;
+const closeGraceMs = 10_000;
+
+/** Plain SET after connecting: as startup parameters, PgBouncer refuses the time limits. */
+const setup = Object.entries({
+  statement_timeout: "'10s'",
+  lock_timeout: "'1s'",
+  idle_in_transaction_session_timeout: "'10s'",
+  timezone: "'UTC'",
+  client_encoding: "'UTF8'",
+  datestyle: "'ISO, MDY'",
+  intervalstyle: "'postgres'",
+  bytea_output: "'hex'",
+  extra_float_digits: '1',
+  standard_conforming_strings: 'on',
+})
+  .map(([name, value]) => `SET ${name} = ${value}`)
+  .join('; ');
+
+/** Connects to a PostgreSQL server. Rejects with a `StorageError` of kind `unavailable` when it cannot be reached. */
+export async function openPostgres(options: PostgresOptions): Promise<PostgresDatabase> {
+  const database = new PostgresDatabase(options);
+  try {
+    await database.start();
+    return database;
+  } catch (error) {
+    await database.close();
+    throw error;
+  }
+}
+
+/** A PostgreSQL server as a `Database`: a pool for everybody, and one session that only ingest uses, so that reads cannot starve it. */
+export class PostgresDatabase implements Database {
+  readonly engine = 'postgres';
+  readonly #pool: SessionPool;
+  readonly #ingestLane: SessionPool;
+  readonly #listener: PostgresListener;
+  #closing: Promise<void> | undefined;
+
+  /** Use `openPostgres`. */
+  constructor({
+    url,
+    clock,
+    onLog,
+    sessionsMax = 10,
+    waitersMax = 1_000,
+    waitMsMax = 5_000,
+    stallMsMax = 15_000,
+  }: PostgresOptions) {
+    const config: pg.ClientConfig = {
+      connectionString: url,
+      application_name: 'sluice',
+      connectionTimeoutMillis: connectMsMax,
+      keepAlive: true,
+    };
+    const open = (onNotification?: (channel: string, payload: string) => void): Promise<WireSession> =>
+      WireSession.open(config, { clock, setup, stallMsMax, ...(onNotification && { onNotification }) });
+    const limits = { clock, waitersMax, waitMsMax, open: () => open() };
+    this.#pool = new SessionPool({ ...limits, sessionsMax: Math.max(1, sessionsMax - 1) });
+    this.#ingestLane = new SessionPool({ ...limits, sessionsMax: 1 });
+    this.#listener = new PostgresListener({ clock, onLog, open });
+  }
+
+  /** Opens the first session, so that a wrong address is known at once. */
+  async start(): Promise<void> {
+    await this.#pool.prepare();
+  }
+
+  transaction<T>(scope: Scope, work: (tx: Transaction) => Promise<T>): Promise<T> {
+    const pool = scope.role === 'ingest' ? this.#ingestLane : this.#pool;
+    return pool.use(scope.priority ?? 'write', (session) => session.transaction(scope, work));
+  }
+
+  query<Row = Record<string, unknown>>(
+    scope: Scope,
+    statement: Statement,
+    values?: readonly unknown[],
+  ): Promise<QueryResult<Row>> {
+    return this.transaction(scope, (tx) => tx.query<Row>(statement, values));
+  }
+
+  listen(channel: string, onNotify: (payload: string) => void, onGap?: () => void): Promise<() => Promise<void>> {
+    if (this.#closing) return Promise.reject(new StorageError('unavailable', 'the database is closed'));
+    return this.#listener.listen(channel, onNotify, onGap);
+  }
+
+  stats(): { sessionsInUse: number; waiting: number } {
+    return {
+      sessionsInUse: this.#pool.inUse + this.#ingestLane.inUse,
+      waiting: this.#pool.waiting + this.#ingestLane.waiting,
+    };
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= Promise.all([
+      this.#listener.close(),
+      this.#pool.close(closeGraceMs),
+      this.#ingestLane.close(closeGraceMs),
+    ]).then(() => {});
+    return this.#closing;
+  }
+}

@@ -1,0 +1,165 @@
+import type { Transaction } from '../database.js';
+import { partitionName } from './partitions.js';
+import type { DayRange } from './subscriptions.js';
+
+/** The columns of `events` in the order of a COPY row. */
+export const eventCopyColumns = [
+  'int8',
+  'int4',
+  'int8',
+  'int4',
+  'text',
+  'text',
+  'timestamptz',
+  'timestamptz',
+  'jsonb',
+  'text',
+] as const;
+
+export function eventCopyTarget(day: number): string {
+  return `${partitionName(day)} (org, epoch, position, day, type, subject, occurred_at, received_at, attributes, payload)`;
+}
+
+export interface EventRow {
+  epoch: number;
+  position: string;
+  day: number;
+  type: string;
+  subject: string | null;
+  occurred_at: Date | null;
+  received_at: Date;
+  attributes: Record<string, unknown> | null;
+  /** Null where it was not asked for. */
+  payload: string | null;
+}
+
+/**
+ * The columns of an event; `payload` is read from storage only if the parameter `$n` is true, since it may be large and compressed.
+ */
+export function eventColumns(wantsPayload: string): string {
+  return `e.epoch, e.position, e.day, e.type, e.subject, e.occurred_at, e.received_at, e.attributes,
+    CASE WHEN ${wantsPayload}::boolean THEN e.payload END AS payload`;
+}
+
+const findStatement = {
+  name: 'event_find',
+  text: `SELECT ${eventColumns('$5')} FROM events AS e WHERE e.org = $1 AND e.day = $2 AND e.position = $3 AND e.epoch = $4`,
+};
+
+export async function findEvent(
+  tx: Transaction,
+  org: string,
+  address: { readonly epoch: number; readonly position: number; readonly day: number },
+  wantsPayload: boolean,
+): Promise<EventRow | null> {
+  const { rows } = await tx.query<EventRow>(findStatement, [
+    org,
+    address.day,
+    address.position,
+    address.epoch,
+    wantsPayload,
+  ]);
+  return rows[0] ?? null;
+}
+
+/** Which event types a reader wants: those named, and those that begin with a prefix. Null: all. */
+export interface TypeFilter {
+  readonly exact: readonly string[];
+  readonly prefixes: readonly string[];
+}
+
+export interface ScanRow {
+  position: string;
+  day: number;
+  /** Of the payload as it is sent. */
+  bytes: number;
+  matches: boolean;
+}
+
+const scanStatement = {
+  name: 'events_scan',
+  text: `
+    SELECT e.position, e.day, octet_length(e.payload) AS bytes,
+      $5::text[] IS NULL OR e.type = ANY ($5) OR EXISTS (SELECT FROM unnest($6::text[]) AS p WHERE starts_with(e.type, p)) AS matches
+    FROM unnest($2::int8multirange) AS r
+    CROSS JOIN LATERAL (
+      SELECT e.position, e.day, e.type, e.payload FROM events AS e
+      WHERE e.org = $1 AND e.day BETWEEN $3 AND $4 AND e.position >= lower(r) AND e.position < upper(r)
+      ORDER BY e.position LIMIT $7
+    ) AS e
+    ORDER BY e.position LIMIT $7`,
+};
+
+/**
+ * The first `limit` events at these positions and days, in log order, by position and size only: what to read is decided before any payload
+ * is read. A row that the filter does not want is returned too, so that the caller knows how far it has come.
+ */
+export async function scanEvents(
+  tx: Transaction,
+  org: string,
+  positions: string,
+  days: DayRange,
+  types: TypeFilter | null,
+  limit: number,
+): Promise<ScanRow[]> {
+  const { rows } = await tx.query<ScanRow>(scanStatement, [
+    org,
+    positions,
+    days.first,
+    days.last,
+    types?.exact ?? null,
+    types?.prefixes ?? null,
+    limit,
+  ]);
+  return rows;
+}
+
+const readAtStatement = {
+  name: 'events_read_at',
+  text: `
+    SELECT ${eventColumns('$5')}
+    FROM unnest($2::int8multirange) AS r
+    CROSS JOIN LATERAL (
+      SELECT e.* FROM events AS e
+      WHERE e.org = $1 AND e.day BETWEEN $3 AND $4 AND e.position >= lower(r) AND e.position < upper(r)
+    ) AS e
+    ORDER BY e.position`,
+};
+
+/** The events at these positions and days, in log order. */
+export async function readEventsAt(
+  tx: Transaction,
+  org: string,
+  positions: string,
+  days: DayRange,
+  wantsPayload: boolean,
+): Promise<EventRow[]> {
+  return (await tx.query<EventRow>(readAtStatement, [org, positions, days.first, days.last, wantsPayload])).rows;
+}
+
+const existStatement = {
+  name: 'events_exist',
+  text: `
+    SELECT e.position, e.day
+    FROM unnest($2::bigint[], $3::integer[], $4::integer[]) AS wanted (position, day, epoch)
+    JOIN events AS e ON e.org = $1 AND e.position = wanted.position AND e.day = wanted.day AND e.epoch = wanted.epoch
+    WHERE e.day BETWEEN $5 AND $6`,
+};
+
+/** Which of these addresses hold an event. */
+export async function existingEvents(
+  tx: Transaction,
+  org: string,
+  addresses: readonly { readonly epoch: number; readonly position: number; readonly day: number }[],
+): Promise<readonly { readonly position: number; readonly day: number }[]> {
+  const days = addresses.map((address) => address.day);
+  const { rows } = await tx.query<{ position: string; day: number }>(existStatement, [
+    org,
+    addresses.map((address) => address.position),
+    days,
+    addresses.map((address) => address.epoch),
+    Math.min(...days),
+    Math.max(...days),
+  ]);
+  return rows.map((row) => ({ position: Number(row.position), day: row.day }));
+}

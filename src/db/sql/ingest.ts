@@ -1,0 +1,164 @@
+import type { Transaction, Database } from '../database.js';
+
+/** One org's share of a batch after `reserve`: its events get the positions from `first` on. */
+export interface Reservation {
+  readonly org: string;
+  readonly epoch: number;
+  readonly first: number;
+  readonly day: number;
+  readonly receivedAtMs: number;
+}
+
+export interface Reserved {
+  readonly byOrg: ReadonlyMap<string, Reservation>;
+  /** To ask later what became of this transaction. */
+  readonly xid: string;
+  /** What a COMMIT of this server means at this moment. */
+  readonly durability: 'fsync' | 'memory';
+}
+
+interface ReserveRow {
+  org: string;
+  epoch: number;
+  first: string;
+  day: number;
+  received_at: Date;
+  xid: string;
+  durable: boolean;
+}
+
+const reserveStatement = {
+  name: 'ingest_reserve',
+  text: `
+    UPDATE heads AS h
+    SET position = h.position + b.events,
+        received_at = GREATEST(h.received_at, $3::timestamptz),
+        day = GREATEST(h.day, $4::integer)
+    FROM unnest($1::bigint[], $2::integer[]) AS b (org, events)
+    WHERE h.org = b.org
+    RETURNING h.org, h.epoch, h.position - b.events + 1 AS first, h.day, h.received_at, pg_current_xact_id()::text AS xid,
+      current_setting('fsync')::boolean AND current_setting('full_page_writes')::boolean
+        AND current_setting('synchronous_commit') <> 'off' AS durable`,
+};
+
+/**
+ * Moves the head of every org in `shares` by its number of events, under row locks that live until commit: so per org, positions become
+ * visible in order. `shares` must be sorted by org, the order in which every batch takes its locks. An org without a head is left out.
+ */
+export async function reserve(
+  tx: Transaction,
+  shares: readonly (readonly [org: string, events: number])[],
+  nowMs: number,
+): Promise<Reserved> {
+  const { rows } = await tx.query<ReserveRow>(reserveStatement, [
+    shares.map(([org]) => org),
+    shares.map(([, events]) => events),
+    new Date(nowMs).toISOString(),
+    Math.floor(nowMs / 86_400_000),
+  ]);
+  const byOrg = new Map<string, Reservation>();
+  for (const row of rows) {
+    byOrg.set(row.org, {
+      org: row.org,
+      epoch: row.epoch,
+      first: Number(row.first),
+      day: row.day,
+      receivedAtMs: row.received_at.getTime(),
+    });
+  }
+  return { byOrg, xid: rows[0]?.xid ?? '', durability: rows.every((row) => row.durable) ? 'fsync' : 'memory' };
+}
+
+/** A dedup id with the event that holds it. */
+export interface DedupEntry {
+  readonly org: string;
+  readonly dedupId: string;
+  readonly epoch: number;
+  readonly position: number;
+  readonly day: number;
+  readonly receivedAtMs: number;
+  readonly bodyHash: Buffer;
+}
+
+const insertDedupStatement = {
+  name: 'ingest_dedup_insert',
+  text: `
+    INSERT INTO dedup (org, dedup_id, epoch, position, day, received_at, body_hash)
+    SELECT * FROM unnest($1::bigint[], $2::text[], $3::integer[], $4::bigint[], $5::integer[], $6::timestamptz[], $7::bytea[])
+    ON CONFLICT DO NOTHING
+    RETURNING org, dedup_id`,
+};
+
+/** Claims dedup ids for the events of a batch. Returns those that were free, as `org dedup_id` keys of `dedupKey`. */
+export async function insertDedup(tx: Transaction, entries: readonly DedupEntry[]): Promise<ReadonlySet<string>> {
+  const { rows } = await tx.query<{ org: string; dedup_id: string }>(insertDedupStatement, [
+    entries.map((entry) => entry.org),
+    entries.map((entry) => entry.dedupId),
+    entries.map((entry) => entry.epoch),
+    entries.map((entry) => entry.position),
+    entries.map((entry) => entry.day),
+    entries.map((entry) => new Date(entry.receivedAtMs).toISOString()),
+    entries.map((entry) => entry.bodyHash),
+  ]);
+  return new Set(rows.map((row) => dedupKey(row.org, row.dedup_id)));
+}
+
+export function dedupKey(org: string, dedupId: string): string {
+  return `${org} ${dedupId}`;
+}
+
+interface DedupRow {
+  org: string;
+  dedup_id: string;
+  epoch: number;
+  position: string;
+  day: number;
+  received_at: Date;
+  body_hash: Buffer;
+}
+
+const findDedupStatement = {
+  name: 'ingest_dedup_find',
+  text: `
+    SELECT d.org, d.dedup_id, d.epoch, d.position, d.day, d.received_at, d.body_hash
+    FROM unnest($1::bigint[], $2::text[]) AS wanted (org, dedup_id)
+    JOIN dedup AS d ON d.org = wanted.org AND d.dedup_id = wanted.dedup_id`,
+};
+
+/** The entries that hold these dedup ids: a statement of its own, since the insert's snapshot may be older than the winner. */
+export async function findDedup(
+  tx: Transaction,
+  wanted: readonly { readonly org: string; readonly dedupId: string }[],
+): Promise<ReadonlyMap<string, DedupEntry>> {
+  const { rows } = await tx.query<DedupRow>(findDedupStatement, [
+    wanted.map((entry) => entry.org),
+    wanted.map((entry) => entry.dedupId),
+  ]);
+  return new Map(
+    rows.map((row) => [
+      dedupKey(row.org, row.dedup_id),
+      {
+        org: row.org,
+        dedupId: row.dedup_id,
+        epoch: row.epoch,
+        position: Number(row.position),
+        day: row.day,
+        receivedAtMs: row.received_at.getTime(),
+        bodyHash: row.body_hash,
+      },
+    ]),
+  );
+}
+
+const outcomeStatement = { name: 'ingest_outcome', text: 'SELECT pg_xact_status($1::xid8) AS status' };
+
+/** What became of a transaction whose COMMIT got no answer. `null` where the server cannot tell, or it is still under way. */
+export async function transactionOutcome(database: Database, xid: string): Promise<'committed' | 'aborted' | null> {
+  const { rows } = await database.query<{ status: string | null }>(
+    { role: 'app', priority: 'read' },
+    outcomeStatement,
+    [xid],
+  );
+  const status = rows[0]?.status;
+  return status === 'committed' || status === 'aborted' ? status : null;
+}

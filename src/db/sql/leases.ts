@@ -1,0 +1,194 @@
+import type { Transaction } from '../database.js';
+import type { DayRange } from './subscriptions.js';
+
+export interface LeaseRow {
+  lease: string;
+  attempt: number;
+  available_at: Date;
+  positions: string;
+  first_day: number;
+  last_day: number;
+}
+
+const leaseColumns = 'lease, attempt, available_at, positions::text AS positions, first_day, last_day';
+
+const dueStatement = {
+  name: 'leases_due',
+  text: `
+    SELECT ${leaseColumns} FROM leases
+    WHERE org = $1 AND subscription = $2 AND available_at <= $3
+    ORDER BY available_at, lease LIMIT $4`,
+};
+
+/** Leases that have ended and retries whose time has come, those that wait longest first. */
+export async function dueLeases(
+  tx: Transaction,
+  org: string,
+  subscription: number,
+  now: Date,
+  limit: number,
+): Promise<LeaseRow[]> {
+  return (await tx.query<LeaseRow>(dueStatement, [org, subscription, now.toISOString(), limit])).rows;
+}
+
+const nextDueStatement = {
+  name: 'leases_next_due',
+  text: 'SELECT min(available_at) AS at FROM leases WHERE org = $1 AND subscription = $2',
+};
+
+/** When the next lease ends or retry is due; null if there is neither. */
+export async function nextDueAt(tx: Transaction, org: string, subscription: number): Promise<Date | null> {
+  return (await tx.query<{ at: Date | null }>(nextDueStatement, [org, subscription])).rows[0]?.at ?? null;
+}
+
+const findLeaseStatement = {
+  name: 'lease_find',
+  text: `SELECT ${leaseColumns} FROM leases WHERE org = $1 AND subscription = $2 AND lease = $3`,
+};
+
+export async function findLease(
+  tx: Transaction,
+  org: string,
+  subscription: number,
+  lease: string,
+): Promise<LeaseRow | null> {
+  return (await tx.query<LeaseRow>(findLeaseStatement, [org, subscription, lease])).rows[0] ?? null;
+}
+
+const insertLeaseStatement = {
+  name: 'lease_insert',
+  text: `
+    INSERT INTO leases (org, subscription, lease, attempt, available_at, positions, first_day, last_day)
+    VALUES ($1, $2, $3, $4, $5, $6::int8multirange, $7, $8)`,
+};
+
+export async function insertLease(
+  tx: Transaction,
+  org: string,
+  subscription: number,
+  lease: {
+    readonly lease: string;
+    readonly attempt: number;
+    readonly availableAt: Date;
+    readonly positions: string;
+    readonly days: DayRange;
+  },
+): Promise<void> {
+  await tx.query(insertLeaseStatement, [
+    org,
+    subscription,
+    lease.lease,
+    lease.attempt,
+    lease.availableAt.toISOString(),
+    lease.positions,
+    lease.days.first,
+    lease.days.last,
+  ]);
+}
+
+const overlapStatement = {
+  name: 'leases_overlap',
+  text: `
+    SELECT lease, attempt, available_at, (positions * $3::int8multirange)::text AS positions, first_day, last_day FROM leases
+    WHERE org = $1 AND subscription = $2 AND positions && $3::int8multirange`,
+};
+
+/** The leases that hold any of these positions, each with those of them that it holds. */
+export async function leasesHolding(
+  tx: Transaction,
+  org: string,
+  subscription: number,
+  positions: string,
+): Promise<LeaseRow[]> {
+  return (await tx.query<LeaseRow>(overlapStatement, [org, subscription, positions])).rows;
+}
+
+const deleteCoveredStatement = {
+  name: 'leases_delete_covered',
+  text: `
+    DELETE FROM leases
+    WHERE org = $1 AND subscription = $2 AND lease = ANY ($3::text[]) AND positions <@ $4::int8multirange`,
+};
+const shrinkStatement = {
+  name: 'leases_shrink',
+  text: `
+    UPDATE leases SET positions = positions - $4::int8multirange
+    WHERE org = $1 AND subscription = $2 AND lease = ANY ($3::text[]) AND positions && $4::int8multirange`,
+};
+
+/** Takes positions out of these leases; what is left empty is deleted. Rows that hold none of them are not written. */
+export async function removeFromLeases(
+  tx: Transaction,
+  org: string,
+  subscription: number,
+  leases: readonly string[],
+  positions: string,
+): Promise<void> {
+  const { rowCount } = await tx.query(deleteCoveredStatement, [org, subscription, leases, positions]);
+  if (rowCount < leases.length) await tx.query(shrinkStatement, [org, subscription, leases, positions]);
+}
+
+const buryStatement = {
+  name: 'dead_letters_insert',
+  text: `
+    INSERT INTO dead_letters (org, subscription, position, day, attempts, died_at)
+    SELECT $1, $2, e.position, e.day, $6, $7
+    FROM unnest($3::int8multirange) AS r
+    CROSS JOIN LATERAL (
+      SELECT e.position, e.day FROM events AS e
+      WHERE e.org = $1 AND e.day BETWEEN $4 AND $5 AND e.position >= lower(r) AND e.position < upper(r)
+    ) AS e`,
+};
+
+/** Makes dead letters of the events at these positions. */
+export async function insertDeadLetters(
+  tx: Transaction,
+  org: string,
+  subscription: number,
+  lease: LeaseRow,
+  diedAt: Date,
+): Promise<void> {
+  await tx.query(buryStatement, [
+    org,
+    subscription,
+    lease.positions,
+    lease.first_day,
+    lease.last_day,
+    lease.attempt,
+    diedAt.toISOString(),
+  ]);
+}
+
+const deadAtStatement = {
+  name: 'dead_letters_at',
+  text: `
+    SELECT position, attempts FROM dead_letters
+    WHERE org = $1 AND subscription = $2 AND position = ANY ($3::bigint[])`,
+};
+
+export async function deadLettersAt(
+  tx: Transaction,
+  org: string,
+  subscription: number,
+  positions: readonly number[],
+): Promise<{ position: string; attempts: number }[]> {
+  return (await tx.query<{ position: string; attempts: number }>(deadAtStatement, [org, subscription, positions])).rows;
+}
+
+const deleteDeadStatement = {
+  name: 'dead_letters_delete',
+  text: `
+    DELETE FROM dead_letters WHERE org = $1 AND subscription = $2 AND position = ANY ($3::bigint[])
+    RETURNING position`,
+};
+
+/** Returns the positions that were dead letters. */
+export async function deleteDeadLetters(
+  tx: Transaction,
+  org: string,
+  subscription: number,
+  positions: readonly number[],
+): Promise<number[]> {
+  const { rows } = await tx.query<{ position: string }>(deleteDeadStatement, [org, subscription, positions]);
+  return rows.map((row) => Number(row.position));
+}

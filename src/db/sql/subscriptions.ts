@@ -1,0 +1,162 @@
+import type { Transaction } from '../database.js';
+
+/** The state of a subscription over its org's log; see the comments of migration 0001. */
+export interface SubscriptionRow {
+  cursor: string;
+  cursor_day: number;
+  ahead: string;
+  held: string;
+  max_attempts: number;
+}
+
+const lockStatement = {
+  name: 'subscription_lock',
+  text: `
+    SELECT cursor, cursor_day, ahead::text AS ahead, held, max_attempts FROM subscriptions
+    WHERE org = $1 AND subscription = $2 FOR UPDATE`,
+};
+
+/** The lock that every change of a subscription takes first. What is read after it is read with a newer snapshot. */
+export async function lockSubscription(
+  tx: Transaction,
+  org: string,
+  subscription: number,
+): Promise<SubscriptionRow | null> {
+  return (await tx.query<SubscriptionRow>(lockStatement, [org, subscription])).rows[0] ?? null;
+}
+
+const moveStatement = {
+  name: 'subscription_move',
+  text: `
+    UPDATE subscriptions SET cursor = $3, cursor_day = $4, ahead = $5::int8multirange, held = held + $6
+    WHERE org = $1 AND subscription = $2`,
+};
+
+export async function moveSubscription(
+  tx: Transaction,
+  org: string,
+  subscription: number,
+  to: {
+    readonly cursor: number;
+    readonly cursorDay: number;
+    readonly ahead: string;
+    readonly heldChange: number;
+  },
+): Promise<void> {
+  await tx.query(moveStatement, [org, subscription, to.cursor, to.cursorDay, to.ahead, to.heldChange]);
+}
+
+const headStatement = {
+  name: 'subscription_head',
+  text: 'SELECT position, day, first_position, first_day FROM heads WHERE org = $1',
+};
+
+export interface Head {
+  readonly position: number;
+  readonly day: number;
+  readonly firstPosition: number;
+  readonly firstDay: number;
+}
+
+export async function readHead(tx: Transaction, org: string): Promise<Head | null> {
+  const { rows } = await tx.query<{ position: string; day: number; first_position: string; first_day: number }>(
+    headStatement,
+    [org],
+  );
+  const row = rows[0];
+  if (row === undefined) return null;
+  return {
+    position: Number(row.position),
+    day: row.day,
+    firstPosition: Number(row.first_position),
+    firstDay: row.first_day,
+  };
+}
+
+const setsStatement = {
+  name: 'subscription_sets',
+  text: `
+    WITH state AS (
+      SELECT s.cursor, s.cursor_day, s.ahead, h.position AS head, h.day AS head_day, h.first_position, h.first_day, s.max_attempts
+      FROM subscriptions AS s JOIN heads AS h ON h.org = s.org
+      WHERE s.org = $1 AND s.subscription = $2
+    ), held AS (
+      SELECT
+        coalesce(range_agg(l.positions) FILTER (WHERE l.available_at > $3), '{}') AS leased,
+        coalesce(range_agg(l.positions) FILTER (WHERE l.available_at <= $3 AND l.attempt < state.max_attempts), '{}') AS waiting,
+        coalesce(range_agg(l.positions) FILTER (WHERE l.available_at <= $3 AND l.attempt >= state.max_attempts), '{}') AS dying,
+        min(l.first_day) AS first_day
+      FROM leases AS l, state WHERE l.org = $1 AND l.subscription = $2
+    ), buried AS (
+      SELECT coalesce(range_agg(int8range(d.position, d.position, '[]')), '{}') AS dead, min(d.day) AS first_day
+      FROM dead_letters AS d WHERE d.org = $1 AND d.subscription = $2
+    )
+    SELECT
+      ((int8multirange(int8range(state.cursor, state.head, '(]')) - state.ahead) + held.waiting)::text AS pending,
+      held.leased::text AS leased,
+      (buried.dead + held.dying)::text AS dead,
+      (int8multirange(int8range(state.first_position, GREATEST(state.cursor + 1, state.first_position), '[)'))
+        + state.ahead - held.leased - held.waiting - held.dying - buried.dead)::text AS delivered,
+      LEAST(state.cursor_day, held.first_day) AS open_day,
+      LEAST(held.first_day, buried.first_day) AS held_day,
+      state.first_day, state.head_day
+    FROM state, held, buried`,
+};
+
+/** Every position of the log, by what the subscription has done with it. A gap counts where its neighbours do. */
+export interface SubscriptionSetsRow {
+  pending: string;
+  leased: string;
+  dead: string;
+  delivered: string;
+  /** The earliest day of what is pending or leased. */
+  open_day: number;
+  /** The earliest day of what is leased, waiting or dead; null if there is none. */
+  held_day: number | null;
+  /** The days between which the log's events lie. */
+  first_day: number;
+  head_day: number;
+}
+
+export async function readSubscriptionSets(
+  tx: Transaction,
+  org: string,
+  subscription: number,
+  now: Date,
+): Promise<SubscriptionSetsRow | null> {
+  const { rows } = await tx.query<SubscriptionSetsRow>(setsStatement, [org, subscription, now.toISOString()]);
+  return rows[0] ?? null;
+}
+
+const statsStatement = {
+  name: 'subscription_stats',
+  text: `
+    SELECT count(*)::text AS events, min(e.received_at) AS oldest
+    FROM unnest($2::int8multirange) AS r
+    CROSS JOIN LATERAL (
+      SELECT e.received_at FROM events AS e
+      WHERE e.org = $1 AND e.day BETWEEN $3 AND $4 AND e.position >= lower(r) AND e.position < upper(r)
+    ) AS e`,
+};
+
+/** How many events there are at these positions, and when the oldest of them was received. */
+export async function countEvents(
+  tx: Transaction,
+  org: string,
+  positions: string,
+  days: DayRange,
+): Promise<{ readonly events: number; readonly oldest: Date | null }> {
+  const { rows } = await tx.query<{ events: string; oldest: Date | null }>(statsStatement, [
+    org,
+    positions,
+    days.first,
+    days.last,
+  ]);
+  return { events: Number(rows[0]?.events ?? 0), oldest: rows[0]?.oldest ?? null };
+}
+
+/** Days since 1970-01-01, both included. Every read of events names one, so that only those partitions are opened. */
+export interface DayRange {
+  readonly first: number;
+  readonly last: number;
+}

@@ -1,0 +1,106 @@
+import type { Database, Transaction } from '../database.js';
+
+export type Tier = 'free' | 'pro' | 'business' | 'enterprise';
+export type LimitMode = 'enforce' | 'shadow';
+
+export interface OrgRow {
+  org: string;
+  name: string;
+  tier: Tier;
+  /** null: as the tier says */
+  rate_per_minute: string | null;
+  burst: string | null;
+  limit_mode: LimitMode;
+  retention_days: number;
+  suspended: boolean;
+  created_at: Date;
+}
+
+const orgColumns = 'org, name, tier, rate_per_minute, burst, limit_mode, retention_days, suspended, created_at';
+
+const insertOrgStatement = {
+  name: 'org_insert',
+  text: `INSERT INTO orgs (org, name, tier, created_at) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING RETURNING ${orgColumns}`,
+};
+const insertHeadStatement = {
+  name: 'org_head_insert',
+  text: `
+    INSERT INTO heads (org, epoch, position, day, received_at, first_position, first_day)
+    VALUES ($1, 1, 0, $2, $3, 1, $2)`,
+};
+const insertDefaultInboxStatement = {
+  name: 'org_default_inbox_insert',
+  text: `
+    INSERT INTO subscriptions (org, subscription, kind, name, max_attempts, cursor, cursor_day, created_at)
+    VALUES ($1, 0, 'inbox', 'default', 10, 0, $2, $3)`,
+};
+
+/** Creates an org with an empty log and its inbox `default`. Null if the number is taken: draw another. */
+export async function insertOrg(
+  tx: Transaction,
+  org: { readonly org: string; readonly name: string; readonly tier: Tier; readonly createdAt: Date },
+): Promise<OrgRow | null> {
+  const createdAt = org.createdAt.toISOString();
+  const day = Math.floor(org.createdAt.getTime() / 86_400_000);
+  const { rows } = await tx.query<OrgRow>(insertOrgStatement, [org.org, org.name, org.tier, createdAt]);
+  const row = rows[0];
+  if (row === undefined) return null;
+  await tx.query(insertHeadStatement, [org.org, day, createdAt]);
+  await tx.query(insertDefaultInboxStatement, [org.org, day, createdAt]);
+  return row;
+}
+
+const findOrgStatement = { name: 'org_find', text: `SELECT ${orgColumns} FROM orgs WHERE org = $1` };
+
+export async function findOrg(database: Database, org: string): Promise<OrgRow | null> {
+  const { rows } = await database.query<OrgRow>({ role: 'system', priority: 'read' }, findOrgStatement, [org]);
+  return rows[0] ?? null;
+}
+
+const listOrgsStatement = {
+  name: 'org_list',
+  text: `SELECT ${orgColumns} FROM orgs WHERE org > $1 ORDER BY org LIMIT $2`,
+};
+
+export async function listOrgs(database: Database, afterOrg: string, limit: number): Promise<OrgRow[]> {
+  const scope = { role: 'system', priority: 'read' } as const;
+  return (await database.query<OrgRow>(scope, listOrgsStatement, [afterOrg, limit])).rows;
+}
+
+export interface OrgChange {
+  readonly name?: string;
+  readonly tier?: Tier;
+  readonly ratePerMinute?: number;
+  readonly burst?: number;
+  readonly limitMode?: LimitMode;
+  readonly suspended?: boolean;
+}
+
+const updateOrgStatement = {
+  name: 'org_update',
+  text: `
+    UPDATE orgs
+    SET name = coalesce($2, name), tier = coalesce($3, tier), rate_per_minute = coalesce($4, rate_per_minute),
+        burst = coalesce($5, burst), limit_mode = coalesce($6, limit_mode), suspended = coalesce($7, suspended)
+    WHERE org = $1
+    RETURNING ${orgColumns}`,
+};
+
+export async function updateOrg(database: Database, org: string, change: OrgChange): Promise<OrgRow | null> {
+  const { rows } = await database.query<OrgRow>({ role: 'system' }, updateOrgStatement, [
+    org,
+    change.name ?? null,
+    change.tier ?? null,
+    change.ratePerMinute ?? null,
+    change.burst ?? null,
+    change.limitMode ?? null,
+    change.suspended ?? null,
+  ]);
+  return rows[0] ?? null;
+}
+
+const anyOrgStatement = { name: 'org_any', text: 'SELECT EXISTS (SELECT FROM orgs) AS any' };
+
+export async function hasAnyOrg(tx: Transaction): Promise<boolean> {
+  return (await tx.query<{ any: boolean }>(anyOrgStatement)).rows[0]?.any === true;
+}

@@ -1,0 +1,28 @@
+import pg from 'pg';
+import { StorageError } from './database.js';
+import type { StorageErrorKind } from './database.js';
+
+/** Whether the server ends the session with this error. By SQLSTATE, since the severity is in the server's language. */
+export function breaksSession(error: unknown): error is Error {
+  if (!(error instanceof pg.DatabaseError)) return false;
+  if (error.severity === 'FATAL' || error.severity === 'PANIC') return true;
+  // 08: connection exception; 57P: shutdown, crash, dropped database, idle session; 25P03: idle in transaction too long.
+  return /^(08|57P|25P03)/.test(error.code ?? '');
+}
+
+/**
+ * Whether client and server disagree about what is prepared: unknown (26000) or already there (42P05), as when a pooler in between
+ * changed the server session, or planned for a table that has changed since (0A000).
+ */
+export function forgetsStatements(error: unknown): boolean {
+  if (!(error instanceof pg.DatabaseError)) return false;
+  if (error.code === '26000' || error.code === '42P05') return true;
+  return error.code === '0A000' && error.routine === 'RevalidateCachedQuery';
+}
+
+export function toStorageError(error: unknown, kind: StorageErrorKind): StorageError {
+  if (error instanceof StorageError && error.kind === kind) return error;
+  const message = error instanceof Error ? error.message : String(error);
+  const { code, where } = error instanceof pg.DatabaseError ? error : {};
+  return new StorageError(kind, message, { sqlstate: code, where, cause: error });
+}

@@ -1,0 +1,227 @@
+import { encodeCopyRows } from '../db/copy-binary.js';
+import type { Database, Transaction } from '../db/database.js';
+import { StorageError } from '../db/database.js';
+import type { DedupEntry, Reservation } from '../db/sql/ingest.js';
+import { dedupKey, findDedup, insertDedup, reserve } from '../db/sql/ingest.js';
+import { eventCopyColumns, eventCopyTarget } from '../db/sql/events.js';
+import type { NewEvent } from './new-event.js';
+
+/** Where an event stands in its org's log. */
+export interface Place {
+  readonly epoch: number;
+  readonly position: number;
+  readonly day: number;
+  readonly receivedAtMs: number;
+}
+
+/** What became of one event of a batch. */
+export type Appended =
+  | { readonly kind: 'stored' | 'duplicate'; readonly place: Place }
+  | { readonly kind: 'dedup_mismatch' }
+  | { readonly kind: 'org_unknown' };
+
+export interface BatchOutcome {
+  /** In the order of the batch. */
+  readonly events: readonly Appended[];
+  readonly durability: 'fsync' | 'memory';
+  readonly storedEvents: number;
+}
+
+/** Thrown when it is not known whether the batch is stored; `xid` names the transaction, `outcome` holds if it committed. */
+export class BatchOutcomeUnknown extends Error {
+  override readonly name = 'BatchOutcomeUnknown';
+  constructor(
+    readonly xid: string,
+    readonly outcome: BatchOutcome,
+    cause: unknown,
+  ) {
+    super('the connection broke while the batch was being committed', { cause });
+  }
+}
+
+/**
+ * Stores a batch, events of many orgs mixed, in one transaction: reserve, dedup, COPY, commit, in that order, each taking its locks in the
+ * order of orgs. Resolves after the commit is as durable as the server makes it. Per org, positions follow the order of the batch.
+ *
+ * Rejects with a `StorageError` if nothing is stored (of kind `sql` with a data error's SQLSTATE if one event is to blame), or with
+ * `BatchOutcomeUnknown`.
+ */
+export async function appendBatch(
+  database: Database,
+  batch: readonly NewEvent[],
+  nowMs: number,
+): Promise<BatchOutcome> {
+  let beforeCommit: { xid: string; outcome: BatchOutcome } | undefined;
+  try {
+    return await database.transaction({ role: 'ingest' }, async (tx) => {
+      const slots = assignSlots(batch);
+      const reserved = await reserve(tx, sharesByOrg(slots), nowMs);
+      const events = placeSlots(slots, reserved.byOrg);
+      await settleDedup(tx, slots, events);
+      const storedEvents = await copyEvents(tx, slots, events);
+      const outcome = { events, durability: reserved.durability, storedEvents };
+      beforeCommit = { xid: reserved.xid, outcome };
+      return outcome;
+    });
+  } catch (error) {
+    if (error instanceof StorageError && error.kind === 'outcome_unknown' && beforeCommit !== undefined) {
+      throw new BatchOutcomeUnknown(beforeCommit.xid, beforeCommit.outcome, error);
+    }
+    throw error;
+  }
+}
+
+/** An event of the batch, or several that share a dedup id: then the first leads and the others follow its fate. */
+interface Slot {
+  readonly event: NewEvent;
+  readonly index: number;
+  readonly followers: { readonly event: NewEvent; readonly index: number }[];
+  place: Place | null;
+}
+
+function assignSlots(batch: readonly NewEvent[]): Slot[] {
+  const slots: Slot[] = [];
+  const leaders = new Map<string, Slot>();
+  for (const [index, event] of batch.entries()) {
+    const key = event.dedup === null ? null : dedupKey(event.org, event.dedup.id);
+    const leader = key === null ? undefined : leaders.get(key);
+    if (leader !== undefined) {
+      leader.followers.push({ event, index });
+      continue;
+    }
+    const slot: Slot = { event, index, followers: [], place: null };
+    if (key !== null) leaders.set(key, slot);
+    slots.push(slot);
+  }
+  return slots;
+}
+
+/** How many positions each org needs, sorted by org as a number: the order in which every batch locks. */
+function sharesByOrg(slots: readonly Slot[]): [org: string, events: number][] {
+  const shares = new Map<string, number>();
+  for (const { event } of slots) shares.set(event.org, (shares.get(event.org) ?? 0) + 1);
+  return [...shares].toSorted(([a], [b]) => Number(a) - Number(b));
+}
+
+function placeSlots(slots: readonly Slot[], byOrg: ReadonlyMap<string, Reservation>): Appended[] {
+  const events: Appended[] = [];
+  const taken = new Map<string, number>();
+  for (const slot of slots) {
+    const reservation = byOrg.get(slot.event.org);
+    if (reservation === undefined) {
+      settle(slot, events, { kind: 'org_unknown' });
+      continue;
+    }
+    const offset = taken.get(slot.event.org) ?? 0;
+    taken.set(slot.event.org, offset + 1);
+    const { epoch, first, day, receivedAtMs } = reservation;
+    slot.place = { epoch, position: first + offset, day, receivedAtMs };
+    events[slot.index] = { kind: 'stored', place: slot.place };
+  }
+  return events;
+}
+
+function settle(slot: Slot, events: Appended[], appended: Appended): void {
+  slot.place = null;
+  events[slot.index] = appended;
+  for (const follower of slot.followers) events[follower.index] = appended;
+}
+
+/** How often a dedup id may be neither free nor found (it expired in between) before the batch gives up. */
+const dedupRoundsMax = 3;
+
+async function settleDedup(tx: Transaction, slots: readonly Slot[], events: Appended[]): Promise<void> {
+  let open = slots.flatMap((slot) => (slot.event.dedup !== null && slot.place !== null ? [slot] : []));
+  open.sort((a, b) => compareDedup(a.event, b.event));
+  for (let round = 0; open.length > 0; round++) {
+    if (round === dedupRoundsMax) {
+      throw new StorageError('unavailable', `${open.length} dedup ids were neither free nor found, ${round} times`);
+    }
+    open = await claimDedupIds(tx, open, events);
+  }
+}
+
+function compareDedup(a: NewEvent, b: NewEvent): number {
+  const byOrg = Number(a.org) - Number(b.org);
+  if (byOrg !== 0) return byOrg;
+  const [left, right] = [a.dedup?.id ?? '', b.dedup?.id ?? ''];
+  return left < right ? -1 : left > right ? 1 : 0;
+}
+
+/** Inserts the dedup ids of `slots`, and settles each against what is stored under it now. Returns those still open. */
+async function claimDedupIds(tx: Transaction, slots: readonly Slot[], events: Appended[]): Promise<Slot[]> {
+  const entries = slots.map(dedupEntry);
+  const claimed = await insertDedup(tx, entries);
+  const lost = entries.filter((entry) => !claimed.has(dedupKey(entry.org, entry.dedupId)));
+  const winners = lost.length > 0 ? await findDedup(tx, lost) : new Map<string, DedupEntry>();
+  const open: Slot[] = [];
+  for (const [i, slot] of slots.entries()) {
+    const entry = entries[i] as DedupEntry;
+    const key = dedupKey(entry.org, entry.dedupId);
+    if (claimed.has(key)) {
+      settleFollowers(slot, entry, events);
+      continue;
+    }
+    const winner = winners.get(key);
+    if (winner === undefined) {
+      open.push(slot);
+      continue;
+    }
+    slot.place = null;
+    events[slot.index] = repeatOf(winner, slot.event);
+    settleFollowers(slot, winner, events);
+  }
+  return open;
+}
+
+function settleFollowers(slot: Slot, winner: DedupEntry, events: Appended[]): void {
+  for (const { event, index } of slot.followers) events[index] = repeatOf(winner, event);
+}
+
+function repeatOf(winner: DedupEntry, event: NewEvent): Appended {
+  if (event.dedup === null || !event.dedup.bodyHash.equals(winner.bodyHash)) return { kind: 'dedup_mismatch' };
+  const { epoch, position, day, receivedAtMs } = winner;
+  return { kind: 'duplicate', place: { epoch, position, day, receivedAtMs } };
+}
+
+function dedupEntry(slot: Slot): DedupEntry {
+  const { event, place } = slot;
+  if (event.dedup === null || place === null) throw new Error('a slot without a dedup id or a place was to be claimed');
+  return { org: event.org, dedupId: event.dedup.id, ...place, bodyHash: event.dedup.bodyHash };
+}
+
+/** Writes the events that are still in their place, one COPY a day. The counts must match, or nothing is committed. */
+async function copyEvents(tx: Transaction, slots: readonly Slot[], events: readonly Appended[]): Promise<number> {
+  const byDay = new Map<number, Slot[]>();
+  let stored = 0;
+  for (const slot of slots) {
+    if (slot.place === null || events[slot.index]?.kind !== 'stored') continue;
+    const sameDay = byDay.get(slot.place.day);
+    if (sameDay === undefined) byDay.set(slot.place.day, [slot]);
+    else sameDay.push(slot);
+    stored++;
+  }
+  for (const [day, daySlots] of byDay) {
+    const copied = await tx.copyIn(eventCopyTarget(day), encodeCopyRows(eventCopyColumns, daySlots.map(copyRow)));
+    if (copied !== daySlots.length) {
+      throw new StorageError('unavailable', `COPY stored ${copied} of ${daySlots.length} events; rolled back`);
+    }
+  }
+  return stored;
+}
+
+function copyRow({ event, place }: Slot) {
+  if (place === null) throw new Error('a slot without a place was to be copied');
+  return [
+    event.org,
+    place.epoch,
+    place.position,
+    place.day,
+    event.type,
+    event.subject,
+    event.occurredAtMs,
+    place.receivedAtMs,
+    null,
+    event.payload,
+  ] as const;
+}

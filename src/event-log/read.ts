@@ -1,0 +1,16 @@
+import type { Database } from '../db/database.js';
+import type { EventRow } from '../db/sql/events.js';
+import { findEvent } from '../db/sql/events.js';
+import type { EventAddress } from './event-id.js';
+
+/** The event at an address of this org's log; null if there is none, or the address is another org's. */
+export async function readEvent(
+  database: Database,
+  org: string,
+  address: EventAddress,
+  wantsPayload: boolean,
+): Promise<EventRow | null> {
+  if (address.org !== org) return null;
+  const scope = { role: 'app', org, priority: 'read' } as const;
+  return database.transaction(scope, (tx) => findEvent(tx, org, address, wantsPayload));
+}

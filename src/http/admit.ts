@@ -1,0 +1,96 @@
+import type { IncomingHttpHeaders } from 'node:http';
+import type { Authenticator, Caller, Identity } from '../admission/authenticate.js';
+import type { KeyUsage } from '../admission/key-usage.js';
+import type { Admitted, RateLimiter } from '../admission/rate-limit.js';
+import { Problem } from '../errors.js';
+import type { Route } from './route.js';
+
+/**
+ * What a request must pass before its body is read, cheapest first: the key, its scope, the size and the media type that the headers
+ * announce, the bucket. Each throws the `Problem` of its refusal.
+ */
+export interface Admission {
+  readonly authenticator: Authenticator;
+  readonly limiter: RateLimiter;
+  readonly keyUsage: KeyUsage;
+  readonly bodyBytesMax: number;
+}
+
+/** Who calls, or null where anybody may. A promise only where the key must be looked up. */
+export function admitCaller(
+  { authenticator }: Admission,
+  route: Route,
+  headers: IncomingHttpHeaders,
+): Caller | null | Promise<Caller> {
+  return route.access === 'public' ? null : authenticator.authenticate(headers);
+}
+
+/** Checks the caller's scope, and returns who it is where the route is for keys. */
+export function admitAccess({ access }: Route, caller: Caller | null): Identity | null {
+  if (access === 'public') return null;
+  if (access === 'admin') {
+    if (caller?.kind === 'admin') return null;
+    throw new Problem('insufficient_scope', 'This route needs the admin token of the server, not a key.');
+  }
+  if (caller?.kind !== 'key') {
+    throw new Problem(
+      'insufficient_scope',
+      'The admin token belongs to no organisation. Use a key of the organisation.',
+    );
+  }
+  if (access !== 'any_key' && !caller.scopes.has(access)) {
+    throw new Problem('insufficient_scope', `This key lacks the scope ${access}. Use a key that has it.`);
+  }
+  return caller;
+}
+
+/** Refuses, by its headers alone, a body that could not be accepted. */
+export function admitBody({ bodyBytesMax }: Admission, route: Route, headers: IncomingHttpHeaders): void {
+  if (!hasBody(headers)) return;
+  if (Number(headers['content-length'] ?? 0) > bodyBytesMax) throw tooLarge(bodyBytesMax);
+  if (route.body === undefined) return;
+  const mediaType = headers['content-type']?.split(';', 1)[0]?.trim().toLowerCase();
+  if (mediaType !== 'application/json') {
+    throw new Problem('unsupported_media_type', 'Send the body as JSON, with "Content-Type: application/json".');
+  }
+  const charset = /;\s*charset="?([^\s";]+)/i.exec(headers['content-type'] ?? '')?.[1];
+  if (charset !== undefined && charset.toLowerCase() !== 'utf-8') {
+    throw new Problem('unsupported_media_type', 'Send the body in UTF-8.');
+  }
+  const coding = headers['content-encoding']?.trim().toLowerCase();
+  if (coding !== undefined && coding !== 'gzip' && coding !== 'identity') {
+    const options = { headers: { 'Accept-Encoding': 'gzip' } };
+    throw new Problem('unsupported_media_type', 'Send the body as it is, or with "Content-Encoding: gzip".', options);
+  }
+}
+
+/** Spends a token of the route's bucket. */
+export function admitRate(
+  { limiter, keyUsage }: Admission,
+  { bucket }: Route,
+  identity: Identity | null,
+): Admitted | null {
+  if (identity === null) return null;
+  keyUsage.used(identity.org, identity.keyId);
+  if (bucket === null) return null;
+  return limiter.admit(identity.org, identity.limits, bucket, 1);
+}
+
+export function hasBody(headers: IncomingHttpHeaders): boolean {
+  const length = headers['content-length'];
+  return headers['transfer-encoding'] !== undefined || (length !== undefined && length !== '0');
+}
+
+export function tooLarge(bytesMax: number): Problem {
+  return new Problem('payload_too_large', `The body may have ${bytesMax} bytes at most. Send less, or a link to it.`);
+}
+
+/** Whether a client takes JSON. No header takes anything. */
+export function acceptsJson(accept: string | undefined): boolean {
+  if (accept === undefined || accept === '' || accept === '*/*') return true;
+  return accept.split(',').some((range) => {
+    const [type = '', ...parameters] = range.split(';').map((part) => part.trim().toLowerCase());
+    if (parameters.some((parameter) => /^q=0(?:\.0{0,3})?$/.test(parameter))) return false;
+    return type === '*/*' || type === 'application/*' || type === 'application/json' || type === 'text/html';
+  });
+}

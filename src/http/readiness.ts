@@ -1,0 +1,46 @@
+import type { Clock } from '../clock.js';
+
+/** Whether this node can store an event right now. */
+export class Readiness {
+  #draining = false;
+  #last: { readonly atMs: number; readonly failing: Promise<string | null> } | null = null;
+
+  constructor(
+    private readonly clock: Clock,
+    /** Writes through the same session as events do, and rolls back. Rejects if that is not possible. */
+    private readonly probeStorage: () => Promise<void>,
+  ) {}
+
+  /** From now on the node is not ready: whoever balances load should send no more. */
+  drain(): void {
+    this.#draining = true;
+  }
+
+  /** The part that fails, or null. Storage is asked at most every `probeEveryMs`, however often this is. */
+  failing(): Promise<string | null> {
+    if (this.#draining) return Promise.resolve('draining');
+    const nowMs = this.clock.monotonic();
+    if (this.#last === null || nowMs - this.#last.atMs >= probeEveryMs) {
+      this.#last = { atMs: nowMs, failing: this.#probe() };
+    }
+    return this.#last.failing;
+  }
+
+  async #probe(): Promise<string | null> {
+    let cancel = (): void => {};
+    const late = new Promise<never>((_, reject) => {
+      cancel = this.clock.after(probeMsMax, () => reject(new Error('the storage did not answer')));
+    });
+    try {
+      await Promise.race([this.probeStorage(), late]);
+      return null;
+    } catch {
+      return 'storage';
+    } finally {
+      cancel();
+    }
+  }
+}
+
+const probeEveryMs = 500;
+const probeMsMax = 3_000;

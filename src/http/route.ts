@@ -1,0 +1,60 @@
+import type { FastifyRequest } from 'fastify';
+import type { TObject } from 'typebox';
+import type { BucketClass } from '../admission/rate-limit.js';
+import type { Identity } from '../admission/authenticate.js';
+import type { KeyScope } from '../tenancy/scopes.js';
+
+/** Who may call a route: anybody, the admin token, any key, or a key with a scope. */
+export type Access = 'public' | 'admin' | 'any_key' | KeyScope;
+
+/** A reply before it is written. `body` is JSON text or its bytes; null: no body. */
+export interface Reply {
+  readonly status: number;
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly body: string | Buffer | null;
+  /** Default `application/json`. */
+  readonly mediaType?: string;
+}
+
+export interface Context {
+  readonly request: FastifyRequest;
+  readonly params: Readonly<Record<string, string>>;
+  readonly query: Readonly<Record<string, unknown>>;
+  /** The body's fields; empty where there is no body. */
+  readonly body: Readonly<Record<string, unknown>>;
+  /** The body as it was sent, decompressed. */
+  readonly raw: Buffer;
+  /** Aborted when the connection closes before the reply is written. */
+  readonly clientGone: () => AbortSignal;
+}
+
+/** One row of the route table. */
+export interface Route<C extends Context = Context> {
+  readonly method: 'GET' | 'POST' | 'PATCH' | 'DELETE';
+  readonly path: string;
+  readonly access: Access;
+  /** Which bucket a request costs one token of. */
+  readonly bucket: BucketClass | null;
+  /** Query parameters; none where absent. */
+  readonly query?: TObject;
+  /** `raw`: the handler reads the bytes. Absent: no body is expected. */
+  readonly body?: TObject | 'raw';
+  readonly handler: (context: C) => Reply | Promise<Reply>;
+}
+
+/** Of a route that only keys may call. */
+export interface KeyContext extends Context {
+  readonly identity: Identity;
+}
+
+/** A route for keys: its handler is given who calls. */
+export function forKeys(
+  route: Omit<Route<KeyContext>, 'access'> & { readonly access: 'any_key' | KeyScope },
+): Route<KeyContext> {
+  return route;
+}
+
+export function json(status: number, value: unknown, headers?: Readonly<Record<string, string>>): Reply {
+  const reply = { status, body: JSON.stringify(value) };
+  return headers === undefined ? reply : { ...reply, headers };
+}

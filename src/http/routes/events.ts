@@ -1,0 +1,98 @@
+import { createHash } from 'node:crypto';
+import type { FastifyRequest } from 'fastify';
+import Type from 'typebox';
+import type { Database } from '../../db/database.js';
+import { Problem } from '../../errors.js';
+import { decodeEventId, encodeEventId } from '../../event-log/event-id.js';
+import { readEvent } from '../../event-log/read.js';
+import type { EventEnvelope } from '../../ingest/envelope.js';
+import { dedupHash, parseEvent } from '../../ingest/envelope.js';
+import type { GroupCommit, StoredOrRefused } from '../../ingest/group-commit.js';
+import { formatTime } from '../../time-format.js';
+import { eventJson, parseFields, wantsPayload } from '../event-json.js';
+import type { Reply } from '../route.js';
+import { forKeys } from '../route.js';
+
+export interface EventRoutesOptions {
+  readonly database: Database;
+  readonly ingest: GroupCommit;
+}
+
+export function eventRoutes({ database, ingest }: EventRoutesOptions) {
+  return [
+    forKeys({
+      method: 'POST',
+      path: '/v1/events',
+      access: 'events:write',
+      bucket: 'write',
+      body: 'raw',
+      handler: async ({ raw, request, identity }) => {
+        const event = parseEvent(raw, { idempotencyKey: headerOf(request, 'idempotency-key') });
+        const result = await ingest.add({
+          org: identity.org,
+          type: event.type,
+          subject: event.subject,
+          occurredAtMs: event.occurredAt,
+          payload: event.payload,
+          dedup: event.dedupId === null ? null : { id: event.dedupId, bodyHash: dedupHash(event.type, event.payload) },
+        });
+        return receipt(identity.org, event, result);
+      },
+    }),
+    forKeys({
+      method: 'GET',
+      path: '/v1/events/:id',
+      access: 'events:read',
+      bucket: 'read',
+      query: Type.Object({ fields: Type.Optional(Type.String()) }, { additionalProperties: false }),
+      handler: async ({ params, query, request, identity }) => {
+        const fields = parseFields(query['fields']);
+        const address = decodeEventId(params['id'] ?? '');
+        const event = address === null ? null : await readEvent(database, identity.org, address, wantsPayload(fields));
+        if (event === null) throw new Problem('not_found', 'There is no such event.');
+        return withEntityTag(request, eventJson(identity.org, event, fields));
+      },
+    }),
+  ];
+}
+
+function receipt(org: string, event: EventEnvelope, result: StoredOrRefused): Reply {
+  if ('refused' in result) throw result.refused;
+  const { appended, durability } = result;
+  if (appended.kind === 'org_unknown') throw new Problem('invalid_key', 'The organisation of this key is gone.');
+  if (appended.kind === 'dedup_mismatch') {
+    const detail =
+      'An event of another type or payload was stored under this dedup_id. Use a new dedup_id for a new event.';
+    throw new Problem('dedup_mismatch', detail);
+  }
+  const { place } = appended;
+  const id = encodeEventId({ org, epoch: place.epoch, position: place.position, day: place.day });
+  const duplicate = appended.kind === 'duplicate';
+  // The alphabet of types needs no escapes.
+  const body = `{"id":"${id}","type":"${event.type}","received_at":"${formatTime(place.receivedAtMs)}","durability":"${durability}","duplicate":${duplicate}}`;
+  return { status: duplicate ? 200 : 201, headers: { Location: `/v1/events/${id}` }, body };
+}
+
+/** An event never changes, so its bytes are their own strong validator. */
+function withEntityTag(request: FastifyRequest, body: string): Reply {
+  const tag = `"${createHash('sha256').update(body).digest('base64url').slice(0, 27)}"`;
+  const headers = {
+    ETag: tag,
+    'Cache-Control': 'private, no-cache',
+    Vary: 'Authorization, X-API-Key, Accept, Accept-Encoding',
+  };
+  const known = headerOf(request, 'if-none-match');
+  if (known !== undefined && matchesTag(known, tag)) return { status: 304, headers, body: null };
+  return { status: 200, headers, body };
+}
+
+/** RFC 9110, 13.1.2: a list of tags, compared weakly, or `*`. */
+function matchesTag(header: string, tag: string): boolean {
+  if (header.trim() === '*') return true;
+  return header.split(',').some((known) => known.trim().replace(/^W\//, '') === tag);
+}
+
+function headerOf(request: FastifyRequest, name: string): string | undefined {
+  const value = request.headers[name];
+  return Array.isArray(value) ? value.join(', ') : value;
+}

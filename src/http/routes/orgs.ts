@@ -1,0 +1,129 @@
+import Type from 'typebox';
+import type { TSchema } from 'typebox';
+import type { LimitMode, OrgChange, Tier } from '../../db/sql/tenancy.js';
+import { Problem } from '../../errors.js';
+import { decodeOrgId, encodeOrgId } from '../../ids.js';
+import type { Org, Orgs } from '../../tenancy/orgs.js';
+import { formatTime } from '../../time-format.js';
+import type { CursorSigner } from '../cursor.js';
+import { listQuery, page } from '../paging.js';
+import type { Route } from '../route.js';
+import { forKeys, json } from '../route.js';
+
+export interface OrgRoutesOptions {
+  readonly orgs: Orgs;
+  readonly cursors: CursorSigner;
+}
+
+const name = Type.String({ minLength: 1, maxLength: 255 });
+const tier = Type.Union(['free', 'pro', 'business', 'enterprise'].map((value) => Type.Literal(value)));
+const rate = Type.Integer({ minimum: 1, maximum: 1_000_000_000 });
+
+export function orgRoutes({ orgs, cursors }: OrgRoutesOptions) {
+  const admin: Route[] = [
+    {
+      method: 'POST',
+      path: '/v1/orgs',
+      access: 'admin',
+      bucket: null,
+      body: Type.Object({ name, tier: Type.Optional(tier) }, { additionalProperties: false }),
+      handler: async ({ body }) => {
+        const created = await orgs.create(body['name'] as string, (body['tier'] as Tier | undefined) ?? 'free');
+        return json(201, { ...orgJson(created.org), key: created.key.secret, key_id: created.key.id });
+      },
+    },
+    {
+      method: 'GET',
+      path: '/v1/orgs',
+      access: 'admin',
+      bucket: null,
+      query: listQuery,
+      handler: ({ query }) =>
+        page(query, cursors, ['orgs'], {
+          read: (after, limit) => orgs.list(after === '' ? '0' : after, limit),
+          placeOf: (org) => org.org,
+          render: orgJson,
+        }),
+    },
+    {
+      method: 'GET',
+      path: '/v1/orgs/:id',
+      access: 'admin',
+      bucket: null,
+      handler: async ({ params }) => json(200, orgJson(found(await orgs.find(orgNumberOf(params))))),
+    },
+    {
+      method: 'PATCH',
+      path: '/v1/orgs/:id',
+      access: 'admin',
+      bucket: null,
+      body: Type.Object(
+        {
+          name: optional(name),
+          tier: optional(tier),
+          limits: optional(
+            Type.Object(
+              {
+                rate_per_minute: optional(rate),
+                burst: optional(rate),
+                mode: optional(Type.Union([Type.Literal('enforce'), Type.Literal('shadow')])),
+              },
+              { additionalProperties: false },
+            ),
+          ),
+          suspended: optional(Type.Boolean()),
+        },
+        { additionalProperties: false },
+      ),
+      handler: async ({ params, body }) =>
+        json(200, orgJson(found(await orgs.update(orgNumberOf(params), changeOf(body))))),
+    },
+  ];
+  const own = forKeys({
+    method: 'GET',
+    path: '/v1/org',
+    access: 'any_key',
+    bucket: 'read',
+    handler: async ({ identity }) => json(200, orgJson(found(await orgs.find(identity.org)))),
+  });
+  return { admin, own };
+}
+
+function optional<Schema extends TSchema>(schema: Schema) {
+  return Type.Optional(schema);
+}
+
+function changeOf(body: Readonly<Record<string, unknown>>): OrgChange {
+  const limits = (body['limits'] ?? {}) as { rate_per_minute?: number; burst?: number; mode?: LimitMode };
+  const change = {
+    name: body['name'] as string | undefined,
+    tier: body['tier'] as Tier | undefined,
+    ratePerMinute: limits.rate_per_minute,
+    burst: limits.burst,
+    limitMode: limits.mode,
+    suspended: body['suspended'] as boolean | undefined,
+  };
+  return Object.fromEntries(Object.entries(change).filter(([, value]) => value !== undefined));
+}
+
+function orgNumberOf(params: Readonly<Record<string, string>>): string {
+  return found(decodeOrgId(params['id'] ?? ''));
+}
+
+function found<Value>(value: Value | null): Value {
+  if (value === null) throw new Problem('not_found', 'There is no such organisation.');
+  return value;
+}
+
+function orgJson(org: Org) {
+  return {
+    id: encodeOrgId(org.org),
+    name: org.name,
+    tier: org.tier,
+    limits: { rate_per_minute: org.limits.ratePerMinute, burst: org.limits.burst, mode: org.limits.mode },
+    retention_days: org.retentionDays,
+    suspended: org.suspended,
+    created_at: formatTime(org.createdAtMs),
+    usage: {},
+  };
+}

@@ -1,0 +1,189 @@
+import { randomBytes } from 'node:crypto';
+import type { Clock } from '../clock.js';
+import type { Database } from '../db/database.js';
+import { Problem } from '../errors.js';
+import { decodeEventId } from '../event-log/event-id.js';
+import type { Wakeups } from '../event-log/wakeups.js';
+import { decodeRandomId, encodeRandomId, orgNumber } from '../ids.js';
+import type { Acknowledgement } from '../subscriptions/acknowledge.js';
+import { acknowledge, acknowledgeLease } from '../subscriptions/acknowledge.js';
+import type { Received } from '../subscriptions/receive.js';
+import { receive } from '../subscriptions/receive.js';
+
+/** The inbox `default` of every org is its subscription 0. */
+export const defaultInbox = 0;
+
+/** Receivers that may wait at one time on this node, for one org and for all. */
+const waitersPerOrgMax = 1_000;
+const waitersMax = 10_000;
+/** Without any notification, a waiter looks again after this time: the net under the messages between nodes. */
+const pollMs = 5_000;
+
+export interface ReceiveOptions {
+  readonly eventsMax: number;
+  readonly waitSeconds: number;
+  readonly leaseSeconds: number;
+  readonly wantsPayload: boolean;
+  /** Aborted when the client is gone. */
+  readonly signal: AbortSignal;
+}
+
+export interface Delivery {
+  readonly lease: { readonly id: string; readonly endsAtMs: number } | null;
+  readonly received: Received;
+}
+
+export interface AckResult {
+  readonly acknowledged: number;
+  readonly alreadyAcknowledged: number;
+  readonly unknown: readonly string[];
+}
+
+/** The pull exit: hands leases of a subscription to a client. */
+export class Inbox {
+  #draining = false;
+  readonly #drains = new Set<() => void>();
+
+  constructor(
+    private readonly database: Database,
+    private readonly clock: Clock,
+    private readonly wakeups: Wakeups,
+  ) {}
+
+  /** Answers every waiting receiver now, and none waits from now on: the node is stopping. */
+  drain(): void {
+    this.#draining = true;
+    for (const wake of this.#drains) wake();
+  }
+
+  /**
+   * Hands out what is pending, or waits until something is or the time is up (then there is no lease). A waiter registers before it looks.
+   */
+  async receive(org: string, subscription: number, options: ReceiveOptions): Promise<Delivery> {
+    const endsWaitAtMs = this.clock.monotonic() + options.waitSeconds * 1000;
+    const wait = new Wait(this.clock, options.signal);
+    if (options.waitSeconds > 0) this.#refuseTooManyWaiters(org);
+    const unregister = options.waitSeconds > 0 ? this.wakeups.register(org, wait.wake) : () => {};
+    this.#drains.add(wait.wake);
+    try {
+      for (;;) {
+        wait.rearm();
+        const delivery = await this.#receiveOnce(org, subscription, options);
+        if (delivery.lease !== null) return delivery;
+        const leftMs = endsWaitAtMs - this.clock.monotonic();
+        if (leftMs <= 0 || this.#draining || options.signal.aborted) return delivery;
+        const dueInMs = (delivery.received.nextDueAtMs ?? Infinity) - this.clock.now();
+        await wait.atMost(Math.max(1, Math.min(leftMs, dueInMs, pollMs)));
+        if (options.signal.aborted) return delivery;
+      }
+    } finally {
+      unregister();
+      this.#drains.delete(wait.wake);
+    }
+  }
+
+  async #receiveOnce(org: string, subscription: number, options: ReceiveOptions): Promise<Delivery> {
+    for (;;) {
+      const nowMs = this.clock.now();
+      const lease = { id: newLeaseId(org), endsAtMs: nowMs + options.leaseSeconds * 1000 };
+      const received = await receive(this.database, {
+        org,
+        subscription,
+        eventsMax: options.eventsMax,
+        wantsPayload: options.wantsPayload,
+        nowMs,
+        lease: lease.id,
+        leaseEndsAtMs: lease.endsAtMs,
+      });
+      if (received === null) throw noInbox();
+      if (received.events.length > 0) return { lease, received };
+      if (!received.moreDue) return { lease: null, received };
+    }
+  }
+
+  /** Acknowledges events by id. Ids of other orgs, and texts that are no id, are unknown like those of no event. */
+  async acknowledge(org: string, subscription: number, ids: readonly string[]): Promise<AckResult> {
+    const addresses = ids.map((id) => {
+      const address = decodeEventId(id);
+      return address?.org === org ? address : null;
+    });
+    const own = addresses.filter((address) => address !== null);
+    const results = await acknowledge(this.database, org, subscription, own);
+    if (results === null) throw noInbox();
+    let next = 0;
+    const all = addresses.map((address): Acknowledgement =>
+      address === null ? 'unknown' : (results[next++] ?? 'unknown'),
+    );
+    return {
+      acknowledged: all.filter((result) => result === 'acknowledged').length,
+      alreadyAcknowledged: all.filter((result) => result === 'already_acknowledged').length,
+      unknown: ids.filter((_, i) => all[i] === 'unknown'),
+    };
+  }
+
+  /** Acknowledges what a lease still holds. Throws `not_found` for a lease of another org, or a text that is no lease id. */
+  async acknowledgeLease(org: string, subscription: number, lease: string): Promise<AckResult> {
+    if (leaseOrg(lease) !== org) throw new Problem('not_found', 'There is no such lease.');
+    const acknowledged = await acknowledgeLease(this.database, org, subscription, lease);
+    if (acknowledged === null) throw noInbox();
+    return { acknowledged, alreadyAcknowledged: 0, unknown: [] };
+  }
+
+  #refuseTooManyWaiters(org: string): void {
+    if (this.wakeups.waitingFor(org) < waitersPerOrgMax && this.wakeups.waiting < waitersMax) return;
+    const detail = 'Too many receivers are waiting. Wait with fewer, or poll without wait_seconds.';
+    throw new Problem('overloaded', detail, { retryAfterSeconds: 1 });
+  }
+}
+
+/** A wait that ends when it is woken, when its time is up, or when the client is gone. A wake before the wait ends it at once. */
+class Wait {
+  readonly #clock: Clock;
+  readonly #signal: AbortSignal;
+  #woken = false;
+  #resume: (() => void) | null = null;
+
+  constructor(clock: Clock, signal: AbortSignal) {
+    this.#clock = clock;
+    this.#signal = signal;
+  }
+
+  readonly wake = (): void => {
+    this.#woken = true;
+    this.#resume?.();
+  };
+
+  rearm(): void {
+    this.#woken = false;
+  }
+
+  async atMost(ms: number): Promise<void> {
+    if (this.#woken || this.#signal.aborted) return;
+    const cancelTimer = this.#clock.after(ms, this.wake);
+    this.#signal.addEventListener('abort', this.wake, { once: true });
+    await new Promise<void>((resume) => {
+      this.#resume = resume;
+    });
+    this.#resume = null;
+    cancelTimer();
+    this.#signal.removeEventListener('abort', this.wake);
+  }
+}
+
+const orgBytes = 6;
+
+/** The org's number and 80 random bits: a lease that has ended is still known as the org's, and nobody can guess another's. */
+function newLeaseId(org: string): string {
+  const bytes = randomBytes(16);
+  bytes.writeUIntBE(orgNumber(org), 0, orgBytes);
+  return encodeRandomId('lse', bytes);
+}
+
+function leaseOrg(lease: string): string | null {
+  const bytes = decodeRandomId('lse', lease);
+  return bytes === null ? null : String(bytes.readUIntBE(0, orgBytes));
+}
+
+function noInbox(): Problem {
+  return new Problem('not_found', 'There is no such inbox.');
+}

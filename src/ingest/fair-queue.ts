@@ -1,0 +1,98 @@
+/** What waits for the next batch. `bytes` is what it costs in memory, counted against the queue's bound. */
+export interface Waiting {
+  readonly org: string;
+  readonly bytes: number;
+  readonly enqueuedAtMs: number;
+}
+
+interface OrgQueue<T> {
+  readonly items: T[];
+  /** Index of the first item still waiting: shifting an array is linear. */
+  head: number;
+  /** Bytes this org may still take in its turn (deficit round robin). */
+  credit: number;
+}
+
+/** What one org may take in its turn, in bytes. */
+const quantumBytes = 64 * 1024;
+
+/**
+ * First in, first out within an org; between orgs, turns of equal bytes (deficit round robin, Shreedhar and Varghese 1995), so that one
+ * org's flood delays another's single event by at most one turn of each. Bounded in bytes over all orgs.
+ */
+export class FairQueue<T extends Waiting> {
+  readonly #queues = new Map<string, OrgQueue<T>>();
+  readonly #bytesMax: number;
+  #bytes = 0;
+  #items = 0;
+
+  constructor(bytesMax: number) {
+    this.#bytesMax = bytesMax;
+  }
+
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  get size(): number {
+    return this.#items;
+  }
+
+  /** False if there is no room: the caller refuses the event. */
+  add(item: T): boolean {
+    if (this.#bytes + item.bytes > this.#bytesMax) return false;
+    const queue = this.#queues.get(item.org);
+    if (queue === undefined) this.#queues.set(item.org, { items: [item], head: 0, credit: 0 });
+    else queue.items.push(item);
+    this.#bytes += item.bytes;
+    this.#items++;
+    return true;
+  }
+
+  /** The next batch: at most `itemsMax` items and, but for a single larger one, `bytesMax` bytes. Orgs left waiting come first next time. */
+  take(itemsMax: number, bytesMax: number): T[] {
+    const batch: T[] = [];
+    let bytes = 0;
+    while (this.#items > 0) {
+      for (const [org, queue] of this.#queues) {
+        queue.credit += quantumBytes;
+        for (let item = queue.items[queue.head]; item !== undefined; item = queue.items[queue.head]) {
+          if (batch.length === itemsMax || (batch.length > 0 && bytes + item.bytes > bytesMax)) return batch;
+          if (item.bytes > queue.credit) break;
+          queue.credit -= item.bytes;
+          bytes += item.bytes;
+          batch.push(item);
+          this.#removeHead(org, queue, item);
+        }
+        // To the back of the line, unless it is empty and gone.
+        if (this.#queues.delete(org) && queue.head < queue.items.length) this.#queues.set(org, queue);
+      }
+    }
+    return batch;
+  }
+
+  /** Removes and returns everything that has waited since before `enqueuedBeforeMs`. */
+  takeOlder(enqueuedBeforeMs: number): T[] {
+    const expired: T[] = [];
+    for (const [org, queue] of this.#queues) {
+      for (let item = queue.items[queue.head]; item !== undefined; item = queue.items[queue.head]) {
+        if (item.enqueuedAtMs >= enqueuedBeforeMs) break;
+        expired.push(item);
+        this.#removeHead(org, queue, item);
+      }
+    }
+    return expired;
+  }
+
+  #removeHead(org: string, queue: OrgQueue<T>, item: T): void {
+    queue.head++;
+    this.#bytes -= item.bytes;
+    this.#items--;
+    if (queue.head === queue.items.length) {
+      this.#queues.delete(org);
+    } else if (queue.head >= 1024 && queue.head * 2 > queue.items.length) {
+      queue.items.splice(0, queue.head);
+      queue.head = 0;
+    }
+  }
+}

@@ -1,0 +1,123 @@
+import type { Clock } from '../clock.js';
+import type { Database } from '../db/database.js';
+import { StorageError } from '../db/database.js';
+import { transactionOutcome } from '../db/sql/ingest.js';
+import { Problem } from '../errors.js';
+import type { BatchOutcome } from '../event-log/append.js';
+import { appendBatch, BatchOutcomeUnknown } from '../event-log/append.js';
+import type { NewEvent } from '../event-log/new-event.js';
+import type { StoredOrRefused } from './group-commit.js';
+
+export interface StoreBatchOptions {
+  readonly database: Database;
+  readonly clock: Clock;
+  /** How long to ask what became of a COMMIT without an answer. */
+  readonly outcomeWaitMsMax: number;
+  /** Told of every batch that is stored, before its requests are answered. */
+  readonly onStored: (batch: readonly NewEvent[], outcome: BatchOutcome, durationMs: number) => void;
+  /** Told of every attempt to store a batch that failed. */
+  readonly onFailure: (error: unknown) => void;
+}
+
+/** How often a batch that was rolled back for a passing reason is tried again. */
+const retriesMax = 3;
+/** Deadlock, serialization failure: nothing is stored, and the next try may succeed. */
+const passingSqlstates = new Set(['40P01', '40001']);
+
+/**
+ * Stores a batch, and does what can be done when it fails: a passing failure is tried again; a data error is narrowed down to the one event
+ * that is to blame, which alone is refused; an unknown outcome is looked up. Never rejects: each event is stored or refused.
+ */
+export async function storeBatch(
+  options: StoreBatchOptions,
+  batch: readonly NewEvent[],
+): Promise<readonly StoredOrRefused[]> {
+  const startedAtMs = options.clock.monotonic();
+  for (let attempt = 0; ; attempt++) {
+    try {
+      const outcome = await appendOnce(options, batch);
+      options.onStored(batch, outcome, options.clock.monotonic() - startedAtMs);
+      return outcome.events.map((appended) => ({ appended, durability: outcome.durability }));
+    } catch (error) {
+      options.onFailure(error);
+      if (isDataError(error)) return splitBatch(options, batch, error);
+      if (attempt < retriesMax && isPassing(error)) continue;
+      const refused = refusal(error);
+      return batch.map(() => ({ refused }));
+    }
+  }
+}
+
+async function appendOnce(options: StoreBatchOptions, batch: readonly NewEvent[]): Promise<BatchOutcome> {
+  try {
+    return await appendBatch(options.database, batch, options.clock.now());
+  } catch (error) {
+    if (!(error instanceof BatchOutcomeUnknown)) throw error;
+    const status = await settleOutcome(options, error.xid);
+    if (status === 'committed') return error.outcome;
+    if (status === 'aborted') throw new StorageError('unavailable', 'the batch was rolled back', { cause: error });
+    throw error;
+  }
+}
+
+const outcomeRetryMs = 50;
+
+/** Asks until the server tells, or the time is up. */
+async function settleOutcome(options: StoreBatchOptions, xid: string): Promise<'committed' | 'aborted' | null> {
+  const { clock, database } = options;
+  const deadline = clock.monotonic() + options.outcomeWaitMsMax;
+  while (clock.monotonic() < deadline) {
+    try {
+      const status = await transactionOutcome(database, xid);
+      if (status !== null) return status;
+    } catch (error) {
+      options.onFailure(error);
+    }
+    await new Promise<void>((resume) => {
+      clock.after(outcomeRetryMs, resume);
+    });
+  }
+  return null;
+}
+
+/**
+ * SQLSTATE class 22 (data exception) and 54001 (too complex): one event is to blame, not the server. Not class 23: no constraint
+ * depends on what an event says, so a violated one is the server's fault, and the client must not be told otherwise.
+ */
+function isDataError(error: unknown): error is StorageError {
+  if (!(error instanceof StorageError) || error.kind !== 'sql' || error.sqlstate === undefined) return false;
+  return error.sqlstate.startsWith('22') || error.sqlstate === '54001';
+}
+
+function isPassing(error: unknown): boolean {
+  return error instanceof StorageError && error.sqlstate !== undefined && passingSqlstates.has(error.sqlstate);
+}
+
+/** Halves, in order, so that per org the log keeps the order of the requests; each event is tried alone at the most. */
+async function splitBatch(
+  options: StoreBatchOptions,
+  batch: readonly NewEvent[],
+  error: StorageError,
+): Promise<readonly StoredOrRefused[]> {
+  if (batch.length === 1) {
+    const detail = 'The storage cannot hold this event. Check its strings for characters that are not text.';
+    return [{ refused: new Problem('validation_failed', detail, { cause: error }) }];
+  }
+  const middle = batch.length >> 1;
+  const first = await storeBatch(options, batch.slice(0, middle));
+  const second = await storeBatch(options, batch.slice(middle));
+  return [...first, ...second];
+}
+
+function refusal(error: unknown): Problem {
+  if (error instanceof BatchOutcomeUnknown) {
+    const detail =
+      'The storage was lost while the event was being committed. Send it again with a dedup_id, or risk a second event.';
+    return new Problem('outcome_unknown', detail, { retryAfterSeconds: 1, cause: error });
+  }
+  if (error instanceof StorageError) {
+    const detail = 'The storage could not be reached. Nothing was stored; send the event again.';
+    return new Problem('storage_unavailable', detail, { retryAfterSeconds: 1, cause: error });
+  }
+  return new Problem('internal', 'The event could not be stored.', { cause: error });
+}

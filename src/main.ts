@@ -1,0 +1,38 @@
+#!/usr/bin/env node
+/**
+ * The process: arguments in, exit code out (0 stopped cleanly, 1 failed, 2 flags or variables that cannot be used). What takes long to load is
+ * loaded only once it is known to be needed.
+ */
+import { readInvocation, UsageError } from './config.js';
+import type { Invocation } from './config.js';
+
+await main();
+
+async function main(): Promise<void> {
+  let invocation: Invocation;
+  try {
+    invocation = readInvocation(process.argv.slice(2));
+  } catch (error) {
+    if (!(error instanceof UsageError)) throw error;
+    process.stderr.write(`${[...error.problems, 'sluice --help lists every setting.'].join('\n')}\n`);
+    process.exitCode = 2;
+    return;
+  }
+  switch (invocation.kind) {
+    case 'help': {
+      const { helpText } = await import('./cli/help.js');
+      process.stdout.write(`${helpText()}\n`);
+      return;
+    }
+    case 'version': {
+      const { version } = await import('./cli/version.js');
+      process.stdout.write(`${version()}\n`);
+      return;
+    }
+    case 'start': {
+      const { say, start } = await import('./cli/start.js');
+      for (const notice of invocation.notices) say(notice);
+      await start(invocation.config, async (...args) => (await import('./app.js')).startServer(...args));
+    }
+  }
+}

@@ -1,0 +1,135 @@
+import type { Database, Transaction } from '../db/database.js';
+import type { EventRow, TypeFilter } from '../db/sql/events.js';
+import { deadLettersAt, leasesHolding } from '../db/sql/leases.js';
+import { countEvents, readSubscriptionSets } from '../db/sql/subscriptions.js';
+import type { SubscriptionSetsRow } from '../db/sql/subscriptions.js';
+import { PositionSet } from './position-set.js';
+import { readBounded } from './read-bounded.js';
+
+export type EventStatus = 'pending' | 'leased' | 'dead' | 'delivered';
+
+export interface PeekRequest {
+  readonly org: string;
+  readonly subscription: number;
+  /** Undefined: what is not delivered, pending and leased. */
+  readonly status: EventStatus | undefined;
+  readonly types: TypeFilter | null;
+  readonly limit: number;
+  readonly wantsPayload: boolean;
+  /** Where the page before this one ended. */
+  readonly after: PeekPlace | null;
+  readonly nowMs: number;
+}
+
+export interface PeekPlace {
+  readonly position: number;
+  readonly day: number;
+}
+
+export interface PeekedEvent {
+  readonly event: EventRow;
+  readonly status: EventStatus;
+  /** How often it was handed out; null once delivered. */
+  readonly attempts: number | null;
+}
+
+export interface PeekPage {
+  readonly events: readonly PeekedEvent[];
+  readonly next: PeekPlace | null;
+}
+
+/** Lists events by what the subscription has done with them, oldest first, without taking any. Null if there is no such subscription. */
+export function peek(database: Database, request: PeekRequest): Promise<PeekPage | null> {
+  const scope = { role: 'app', org: request.org, priority: 'read' } as const;
+  return database.transaction(scope, async (tx) => {
+    const sets = await readSubscriptionSets(tx, request.org, request.subscription, new Date(request.nowMs));
+    if (sets === null) return null;
+    const parsed = parseSets(sets);
+    const wanted =
+      request.status === undefined ? PositionSet.union([parsed.pending, parsed.leased]) : parsed[request.status];
+    const open = wanted.after(request.after?.position ?? 0);
+    const days = { first: request.after?.day ?? firstDay(request.status, sets), last: sets.head_day };
+    const page = await readBounded(tx, request.org, open, days, request.types, request.limit, request.wantsPayload);
+    const attempts = await attemptsOf(tx, request, page.events);
+    const reached = page.reached ?? { position: request.after?.position ?? 0, day: page.dayReached };
+    return {
+      events: page.events.map((event) => {
+        const position = Number(event.position);
+        const status = statusOf(parsed, position);
+        return { event, status, attempts: status === 'delivered' ? null : (attempts.get(position) ?? 0) };
+      }),
+      next: page.exhausted ? null : { position: reached.position, day: page.dayReached },
+    };
+  });
+}
+
+export interface SubscriptionStats {
+  readonly pending: number;
+  readonly leased: number;
+  readonly dead: number;
+  /** When the oldest pending event was received; null if none is pending. */
+  readonly oldestPendingAtMs: number | null;
+}
+
+/** Counts events, exactly. Null if there is no such subscription. */
+export function readStats(
+  database: Database,
+  org: string,
+  subscription: number,
+  nowMs: number,
+): Promise<SubscriptionStats | null> {
+  return database.transaction({ role: 'app', org, priority: 'read' }, async (tx) => {
+    const sets = await readSubscriptionSets(tx, org, subscription, new Date(nowMs));
+    if (sets === null) return null;
+    const pending = await countEvents(tx, org, sets.pending, { first: sets.open_day, last: sets.head_day });
+    const parsed = parseSets(sets);
+    // Leases and dead letters hold positions of events only, never of gaps.
+    return {
+      pending: pending.events,
+      leased: parsed.leased.size,
+      dead: parsed.dead.size,
+      oldestPendingAtMs: pending.oldest?.getTime() ?? null,
+    };
+  });
+}
+
+type ParsedSets = Readonly<Record<EventStatus, PositionSet>>;
+
+function parseSets(sets: SubscriptionSetsRow): ParsedSets {
+  return {
+    pending: PositionSet.parse(sets.pending),
+    leased: PositionSet.parse(sets.leased),
+    dead: PositionSet.parse(sets.dead),
+    delivered: PositionSet.parse(sets.delivered),
+  };
+}
+
+function statusOf(sets: ParsedSets, position: number): EventStatus {
+  if (sets.leased.has(position)) return 'leased';
+  if (sets.dead.has(position)) return 'dead';
+  return sets.pending.has(position) ? 'pending' : 'delivered';
+}
+
+function firstDay(status: EventStatus | undefined, sets: SubscriptionSetsRow): number {
+  if (status === 'delivered') return sets.first_day;
+  if (status === 'leased' || status === 'dead') return sets.held_day ?? sets.head_day;
+  return sets.open_day;
+}
+
+async function attemptsOf(
+  tx: Transaction,
+  { org, subscription }: PeekRequest,
+  events: readonly EventRow[],
+): Promise<ReadonlyMap<number, number>> {
+  const attempts = new Map<number, number>();
+  if (events.length === 0) return attempts;
+  const positions = events.map((event) => Number(event.position));
+  for (const lease of await leasesHolding(tx, org, subscription, PositionSet.of(positions).toString())) {
+    const held = PositionSet.parse(lease.positions);
+    for (const position of positions) if (held.has(position)) attempts.set(position, lease.attempt);
+  }
+  for (const row of await deadLettersAt(tx, org, subscription, positions)) {
+    attempts.set(Number(row.position), row.attempts);
+  }
+  return attempts;
+}

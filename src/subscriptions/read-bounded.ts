@@ -1,0 +1,102 @@
+import type { Transaction } from '../db/database.js';
+import type { EventRow, ScanRow, TypeFilter } from '../db/sql/events.js';
+import { readEventsAt, scanEvents } from '../db/sql/events.js';
+import type { DayRange } from '../db/sql/subscriptions.js';
+import { PositionSet } from './position-set.js';
+
+/** A reply that carries events stops here, but holds at least one. */
+export const replyPayloadBytesMax = 4 * 1024 * 1024;
+/** How many events one request looks at where a filter may pass over them. */
+export const scannedEventsMax = 5_000;
+/** How many days one statement may open: each is a partition to plan for and to lock. */
+export const daysPerStatementMax = 8;
+/** How many statements one request may spend on days without any event. */
+const statementsMax = 8;
+/** How many separate ranges one statement is given to look into. */
+export const rangesPerStatementMax = 1_000;
+
+export interface Page {
+  readonly events: readonly EventRow[];
+  /** The last event looked at, whether the page holds it or the filter passed over it. Null if there was none. */
+  readonly reached: { readonly position: number; readonly day: number } | null;
+  /** The last day that was looked into; reading on may begin there. */
+  readonly dayReached: number;
+  /** Nothing is left at these positions and days. */
+  readonly exhausted: boolean;
+}
+
+/**
+ * Reads events at `positions` in log order, doing a bounded amount of work: at most `limit` events, `replyPayloadBytesMax` bytes,
+ * `scannedEventsMax` events passed over by the filter, and a bounded number of days and statements. A page may be empty without being the last.
+ */
+export async function readBounded(
+  tx: Transaction,
+  org: string,
+  positions: PositionSet,
+  days: DayRange,
+  types: TypeFilter | null,
+  limit: number,
+  wantsPayload: boolean,
+): Promise<Page> {
+  const [candidate, beyond] = positions.firstRanges(rangesPerStatementMax);
+  const scanLimit = types === null ? limit : scannedEventsMax;
+  let day = days.first;
+  for (let statement = 0; statement < statementsMax && day <= days.last && !candidate.isEmpty; statement++) {
+    const window = { first: day, last: Math.min(days.last, day + daysPerStatementMax - 1) };
+    const scanned = await scanEvents(tx, org, candidate.toString(), window, types, scanLimit);
+    const chosen = choose(scanned, limit, wantsPayload);
+    if (scanned.length === 0) {
+      day = window.last + 1;
+      continue;
+    }
+    const at = chosen.rows.filter((row) => row.matches).map((row) => Number(row.position));
+    const events =
+      at.length === 0 ? [] : await readEventsAt(tx, org, PositionSet.of(at).toString(), window, wantsPayload);
+    const last = chosen.rows.at(-1);
+    const reached = last === undefined ? null : { position: Number(last.position), day: last.day };
+    const allScanned = scanned.length < scanLimit && chosen.rows.length === scanned.length;
+    return {
+      events,
+      reached,
+      dayReached: reached?.day ?? day,
+      exhausted: allScanned && window.last === days.last && beyond.isEmpty,
+    };
+  }
+  const last = candidate.last;
+  const daysDone = day > days.last || candidate.isEmpty;
+  if (daysDone && last !== null && !beyond.isEmpty) {
+    // None of the first ranges holds an event: on to the next ones, from the first day again.
+    return { events: [], reached: { position: last, day: days.first }, dayReached: days.first, exhausted: false };
+  }
+  return { events: [], reached: null, dayReached: Math.min(day, days.last), exhausted: daysDone };
+}
+
+/** The first events at `positions`, however many days without any lie before them: empty only if there are none. */
+export async function readNext(
+  tx: Transaction,
+  org: string,
+  positions: PositionSet,
+  days: DayRange,
+  limit: number,
+  wantsPayload: boolean,
+): Promise<Page> {
+  let page = await readBounded(tx, org, positions, days, null, limit, wantsPayload);
+  while (page.events.length === 0 && !page.exhausted) {
+    const open = page.reached === null ? positions : positions.after(page.reached.position);
+    page = await readBounded(tx, org, open, { first: page.dayReached, last: days.last }, null, limit, wantsPayload);
+  }
+  return page;
+}
+
+/** Cuts what was scanned after `limit` matches, or where the next match would not fit in the reply. */
+function choose(scanned: readonly ScanRow[], limit: number, countsBytes: boolean): { rows: readonly ScanRow[] } {
+  let matches = 0;
+  let bytes = 0;
+  for (const [i, row] of scanned.entries()) {
+    if (!row.matches) continue;
+    if (countsBytes) bytes += row.bytes;
+    if (matches === limit || (matches > 0 && bytes > replyPayloadBytesMax)) return { rows: scanned.slice(0, i) };
+    matches++;
+  }
+  return { rows: scanned };
+}

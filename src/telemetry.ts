@@ -1,0 +1,120 @@
+import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client';
+
+/** Every metric the program emits; `docs/metrics.md` lists them. Labels have few values: never an org, an id or a path as it was sent. */
+export interface Telemetry {
+  readonly registry: Registry;
+  readonly requestSeconds: Histogram<'method' | 'route' | 'status'>;
+  readonly problems: Counter<'code'>;
+  readonly rateLimited: Counter<'bucket' | 'mode'>;
+  readonly eventsStored: Counter;
+  readonly eventsDuplicate: Counter;
+  readonly eventsMismatched: Counter;
+  readonly batchEvents: Histogram;
+  readonly batchSeconds: Histogram;
+  readonly batchFailures: Counter<'kind'>;
+  readonly eventsHandedOut: Counter<'redelivery'>;
+  readonly eventsAcknowledged: Counter;
+  readonly backgroundFailures: Counter<'task'>;
+}
+
+/** What is read at the moment of a scrape. */
+export interface Gauges {
+  readonly queueEvents: () => number;
+  readonly queueBytes: () => number;
+  readonly inboxWaiters: () => number;
+  readonly sessionsInUse: () => number;
+  readonly sessionsWaiting: () => number;
+  /** Null where the engine is a server of its own. */
+  readonly embedded: (() => { readonly fsyncs: number; readonly reopens: number }) | null;
+}
+
+const latencyBuckets = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30];
+
+export function createTelemetry(): Telemetry {
+  const registry = new Registry();
+  const registers = [registry];
+  collectDefaultMetrics({ register: registry });
+  return {
+    registry,
+    requestSeconds: new Histogram({
+      name: 'sluice_http_request_duration_seconds',
+      help: 'From the first byte of a request to the last of its reply, by route template.',
+      labelNames: ['method', 'route', 'status'],
+      buckets: latencyBuckets,
+      registers,
+    }),
+    problems: new Counter({
+      name: 'sluice_http_problems_total',
+      help: 'Refused requests, by error code.',
+      labelNames: ['code'],
+      registers,
+    }),
+    rateLimited: new Counter({
+      name: 'sluice_rate_limited_total',
+      help: 'Requests over their rate limit, by bucket; in mode "shadow" they were let through.',
+      labelNames: ['bucket', 'mode'],
+      registers,
+    }),
+    eventsStored: new Counter({ name: 'sluice_events_stored_total', help: 'Events committed to the log.', registers }),
+    eventsDuplicate: new Counter({
+      name: 'sluice_events_duplicate_total',
+      help: 'Events that repeated a stored one under its dedup id.',
+      registers,
+    }),
+    eventsMismatched: new Counter({
+      name: 'sluice_events_dedup_mismatch_total',
+      help: 'Events refused because their dedup id belongs to another event.',
+      registers,
+    }),
+    batchEvents: new Histogram({
+      name: 'sluice_batch_events',
+      help: 'Events in one commit.',
+      buckets: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000],
+      registers,
+    }),
+    batchSeconds: new Histogram({
+      name: 'sluice_batch_duration_seconds',
+      help: 'From the begin of a batch to its commit on disk.',
+      buckets: latencyBuckets,
+      registers,
+    }),
+    batchFailures: new Counter({
+      name: 'sluice_batch_failures_total',
+      help: 'Attempts to store a batch that failed, by kind: a SQLSTATE, unavailable or outcome_unknown.',
+      labelNames: ['kind'],
+      registers,
+    }),
+    eventsHandedOut: new Counter({
+      name: 'sluice_inbox_events_handed_out_total',
+      help: 'Events handed out under a lease; "redelivery" tells whether for the first time.',
+      labelNames: ['redelivery'],
+      registers,
+    }),
+    eventsAcknowledged: new Counter({
+      name: 'sluice_inbox_events_acknowledged_total',
+      help: 'Events acknowledged.',
+      registers,
+    }),
+    backgroundFailures: new Counter({
+      name: 'sluice_background_failures_total',
+      help: 'Failures of background work, which is tried again.',
+      labelNames: ['task'],
+      registers,
+    }),
+  };
+}
+
+export function registerGauges({ registry }: Telemetry, gauges: Gauges): void {
+  const gauge = (name: string, help: string, read: () => number): void => {
+    const metric: Gauge = new Gauge({ name, help, registers: [registry], collect: (): void => metric.set(read()) });
+  };
+  gauge('sluice_ingest_queue_events', 'Events waiting for their commit.', gauges.queueEvents);
+  gauge('sluice_ingest_queue_bytes', 'Memory taken by the events waiting for their commit.', gauges.queueBytes);
+  gauge('sluice_inbox_waiters', 'Receivers waiting for an event.', gauges.inboxWaiters);
+  gauge('sluice_db_sessions_in_use', 'Database sessions at work.', gauges.sessionsInUse);
+  gauge('sluice_db_sessions_waiting', 'Callers waiting for a database session.', gauges.sessionsWaiting);
+  const { embedded } = gauges;
+  if (embedded === null) return;
+  gauge('sluice_embedded_fsyncs', 'Syncs to disk by the embedded engine since the start.', () => embedded().fsyncs);
+  gauge('sluice_embedded_reopens', 'Times the embedded engine was reopened since the start.', () => embedded().reopens);
+}

@@ -1,0 +1,139 @@
+import { randomBytes } from 'node:crypto';
+import type { Clock } from '../clock.js';
+import type { Database, Transaction } from '../db/database.js';
+import type { KeyRow } from '../db/sql/keys.js';
+import { countKeysForCreation, deleteKey, expireKey, findKey, insertKey, listKeys, lockKey } from '../db/sql/keys.js';
+import { Problem } from '../errors.js';
+import { encodeRandomId } from '../ids.js';
+import { createKeySecret, displayPrefix, hashKey } from './key-secret.js';
+import type { KeyScope } from './scopes.js';
+import { isKeyScope } from './scopes.js';
+
+/** Living keys an org may have. */
+export const keysMax = 100;
+
+/** A key as it is shown; `secret` only where it is made. */
+export interface Key {
+  readonly id: string;
+  readonly name: string;
+  readonly prefix: string;
+  readonly scopes: readonly KeyScope[];
+  readonly createdAtMs: number;
+  readonly expiresAtMs: number | null;
+  readonly lastUsedAtMs: number | null;
+}
+
+export interface CreatedKey extends Key {
+  readonly secret: string;
+}
+
+export interface KeySpec {
+  readonly name: string;
+  readonly scopes: readonly KeyScope[];
+  readonly expiresAtMs: number | null;
+}
+
+/** The keys of orgs. A caller may grant, rotate and delete at most what its own key (`held`) may do. */
+export class Keys {
+  constructor(
+    private readonly database: Database,
+    private readonly clock: Clock,
+    /** Called after a change, so that this node forgets what it knew of keys. */
+    private readonly onChange: () => void,
+  ) {}
+
+  /** Throws `limit_reached` beyond `keysMax`, `insufficient_scope` if `spec` asks for more than `held`. */
+  async create(org: string, spec: KeySpec, held: ReadonlySet<KeyScope>): Promise<CreatedKey> {
+    requireScopes(spec.scopes, held);
+    return this.database.transaction({ role: 'app', org }, async (tx) => {
+      const now = new Date(this.clock.now());
+      if ((await countKeysForCreation(tx, org, now)) >= keysMax) {
+        throw new Problem('limit_reached', `An organisation has at most ${keysMax} keys. Delete one that is not used.`);
+      }
+      return createKey(tx, org, spec, now);
+    });
+  }
+
+  /** The living keys from the one after `afterId` on, by id. */
+  list(org: string, afterId: string, limit: number): Promise<Key[]> {
+    return this.database.transaction({ role: 'app', org, priority: 'read' }, async (tx) =>
+      (await listKeys(tx, org, afterId, new Date(this.clock.now()), limit)).map(toKey),
+    );
+  }
+
+  /** Null if there is no such living key. */
+  async find(org: string, id: string): Promise<Key | null> {
+    return this.database.transaction({ role: 'app', org, priority: 'read' }, async (tx) => {
+      const row = await findKey(tx, org, id, new Date(this.clock.now()));
+      return row === null ? null : toKey(row);
+    });
+  }
+
+  /**
+   * A new key with the name, scopes and expiry of the old one, which lives on for `graceSeconds`. Null if there is no such living key.
+   */
+  async rotate(org: string, id: string, graceSeconds: number, held: ReadonlySet<KeyScope>): Promise<CreatedKey | null> {
+    const created = await this.database.transaction({ role: 'app', org }, async (tx) => {
+      const nowMs = this.clock.now();
+      const row = await lockKey(tx, org, id, new Date(nowMs));
+      if (row === null) return null;
+      const old = toKey(row);
+      requireScopes(old.scopes, held);
+      if (graceSeconds === 0) await deleteKey(tx, org, id);
+      else await expireKey(tx, org, id, new Date(nowMs + graceSeconds * 1000));
+      const spec = { name: old.name, scopes: old.scopes, expiresAtMs: old.expiresAtMs };
+      return createKey(tx, org, spec, new Date(nowMs));
+    });
+    this.onChange();
+    return created;
+  }
+
+  /** False if there is no such living key. */
+  async delete(org: string, id: string, held: ReadonlySet<KeyScope>): Promise<boolean> {
+    const deleted = await this.database.transaction({ role: 'app', org }, async (tx) => {
+      const row = await lockKey(tx, org, id, new Date(this.clock.now()));
+      if (row === null) return false;
+      requireScopes(toKey(row).scopes, held);
+      await deleteKey(tx, org, id);
+      return true;
+    });
+    this.onChange();
+    return deleted;
+  }
+}
+
+/** Makes a key without asking who may: for an org's first key. */
+export async function createKey(tx: Transaction, org: string, spec: KeySpec, now: Date): Promise<CreatedKey> {
+  const secret = createKeySecret();
+  const row = await insertKey(tx, {
+    org,
+    keyId: encodeRandomId('key', randomBytes(16)),
+    hash: hashKey(secret),
+    name: spec.name,
+    prefix: displayPrefix(secret),
+    scopes: spec.scopes,
+    createdAt: now,
+    expiresAt: spec.expiresAtMs === null ? null : new Date(spec.expiresAtMs),
+  });
+  return { ...toKey(row), secret };
+}
+
+function requireScopes(wanted: readonly KeyScope[], held: ReadonlySet<KeyScope>): void {
+  const missing = wanted.filter((scope) => !held.has(scope));
+  if (missing.length > 0) {
+    const detail = `Your key does not hold ${missing.join(', ')}, so it cannot grant, rotate or delete a key that does.`;
+    throw new Problem('insufficient_scope', detail);
+  }
+}
+
+function toKey(row: KeyRow): Key {
+  return {
+    id: row.key_id,
+    name: row.name,
+    prefix: row.prefix,
+    scopes: row.scopes.filter(isKeyScope),
+    createdAtMs: row.created_at.getTime(),
+    expiresAtMs: row.expires_at?.getTime() ?? null,
+    lastUsedAtMs: row.last_used_at?.getTime() ?? null,
+  };
+}

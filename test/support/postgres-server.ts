@@ -1,0 +1,173 @@
+import { execFileSync, spawn } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { chownSync, existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { createServer } from 'node:net';
+import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { delimiter, join } from 'node:path';
+import { randomBytes } from 'node:crypto';
+import { setTimeout as pause } from 'node:timers/promises';
+import pg from 'pg';
+
+/** A PostgreSQL server for tests, with fsync on, for the superuser `sluice` on 127.0.0.1. */
+export interface PostgresServer {
+  readonly port: number;
+  /** The postmaster's process id; undefined when the server was started by somebody else. */
+  readonly pid: number | undefined;
+  url(database: string): string;
+  /** A new, empty database; resolves with its URL. */
+  createDatabase(): Promise<string>;
+  /** Signals the postmaster and waits until it is gone. */
+  kill(signal: NodeJS.Signals): Promise<void>;
+  /** Starts a server again that was killed or stopped, on its port and folder; recovery included. */
+  restart(): Promise<void>;
+  /** Stops the server and removes its folder; nothing for a server that somebody else started. */
+  stop(): Promise<void>;
+}
+
+const readyMsMax = 60_000;
+
+/**
+ * Starts a server of its own on a free port, or attaches to the one on `SLUICE_TEST_POSTGRES_PORT`. Resolves with null where there
+ * are no binaries (`initdb` and `postgres` on PATH or under /usr/lib/postgresql).
+ */
+export async function startPostgresServer(): Promise<PostgresServer | null> {
+  const given = process.env['SLUICE_TEST_POSTGRES_PORT'];
+  if (given !== undefined && given !== '') return attached(Number(given));
+  const bin = findBinaries();
+  if (bin === null) return null;
+  const user = unprivilegedUser();
+  const folder = mkdtempSync(join(tmpdir(), 'sluice-postgres-'));
+  const port = await freePort();
+  // The postmaster stops and cleans up after itself when its signals cannot come from here any more.
+  let server: ChildProcess | undefined;
+  const removeAll = (): void => {
+    if (server?.exitCode === null && server.signalCode === null) server.kill('SIGKILL');
+    rmSync(folder, { recursive: true, force: true, maxRetries: 5 });
+  };
+  process.once('exit', removeAll);
+  try {
+    if (user) chownSync(folder, user.uid, user.gid);
+    const identity = { ...user, cwd: folder, env: { ...process.env, LC_ALL: 'C', TZ: 'UTC' } };
+    const data = join(folder, 'data');
+    execFileSync(
+      join(bin, 'initdb'),
+      ['-D', data, '-U', 'sluice', '--auth=trust', '-E', 'UTF8', '--no-locale', '--no-sync'],
+      {
+        ...identity,
+        stdio: 'pipe',
+      },
+    );
+    const start = async (): Promise<void> => {
+      const settings = [
+        'fsync=on',
+        'max_connections=100',
+        'listen_addresses=127.0.0.1',
+        `unix_socket_directories=${folder}`,
+      ];
+      const args = ['-D', data, '-p', String(port), ...settings.flatMap((setting) => ['-c', setting])];
+      server = spawn(join(bin, 'postgres'), args, { ...identity, stdio: 'ignore' });
+      await untilReady(port, server);
+    };
+    const kill = async (signal: NodeJS.Signals): Promise<void> => {
+      if (!server || server.exitCode !== null || server.signalCode !== null) return;
+      const gone = once(server, 'exit');
+      server.kill(signal);
+      await gone;
+    };
+    await start();
+    return {
+      ...connections(port),
+      get pid() {
+        return server?.pid;
+      },
+      kill,
+      restart: start,
+      async stop() {
+        // SIGINT is PostgreSQL's fast shutdown: sessions are ended, not waited for.
+        await kill('SIGINT');
+        process.off('exit', removeAll);
+        removeAll();
+      },
+    };
+  } catch (error) {
+    process.off('exit', removeAll);
+    removeAll();
+    throw error;
+  }
+}
+
+function attached(port: number): PostgresServer {
+  const notOurs = (): Promise<never> => Promise.reject(new Error('the server on SLUICE_TEST_POSTGRES_PORT is shared'));
+  return { ...connections(port), pid: undefined, kill: notOurs, restart: notOurs, stop: () => Promise.resolve() };
+}
+
+function connections(port: number): Pick<PostgresServer, 'port' | 'url' | 'createDatabase'> {
+  const url = (database: string): string => `postgres://sluice@127.0.0.1:${port}/${database}`;
+  return {
+    port,
+    url,
+    async createDatabase() {
+      const name = `test_${randomBytes(8).toString('hex')}`;
+      const client = new pg.Client(url('postgres'));
+      await client.connect();
+      await client.query(`CREATE DATABASE ${name} TEMPLATE template0`);
+      await client.end();
+      return url(name);
+    },
+  };
+}
+
+/** The folder of `initdb` and `postgres`, the newest version first. */
+function findBinaries(): string | null {
+  const packaged = '/usr/lib/postgresql';
+  const versions = existsSync(packaged) ? readdirSync(packaged).toSorted((a, b) => Number(b) - Number(a)) : [];
+  const folders = [
+    ...versions.map((version) => join(packaged, version, 'bin')),
+    ...(process.env['PATH'] ?? '').split(delimiter),
+  ];
+  return folders.find((folder) => ['initdb', 'postgres'].every((name) => existsSync(join(folder, name)))) ?? null;
+}
+
+/** PostgreSQL refuses to run as root. */
+function unprivilegedUser(): { uid: number; gid: number } | undefined {
+  if (process.getuid?.() !== 0) return undefined;
+  for (const name of ['postgres', 'nobody']) {
+    try {
+      const id = (flag: string): number => Number(execFileSync('id', [flag, name], { stdio: 'pipe' }).toString());
+      return { uid: id('-u'), gid: id('-g') };
+    } catch {
+      continue;
+    }
+  }
+  throw new Error('no user "postgres" or "nobody" to run PostgreSQL as');
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  server.close();
+  await once(server, 'close');
+  return port;
+}
+
+async function untilReady(port: number, server: ChildProcess): Promise<void> {
+  const giveUpAt = performance.now() + readyMsMax;
+  for (;;) {
+    const client = new pg.Client(connections(port).url('postgres'));
+    client.on('error', () => {});
+    try {
+      await client.connect();
+      await client.end();
+      return;
+    } catch (error) {
+      if (server.exitCode !== null || performance.now() > giveUpAt) {
+        throw new Error('the PostgreSQL server did not become ready', { cause: error });
+      }
+      // The server has no signal for "ready" but to accept a connection.
+      await pause(50);
+    }
+  }
+}
