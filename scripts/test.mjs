@@ -4,6 +4,7 @@
  */
 import { spawn } from 'node:child_process';
 import { readdirSync } from 'node:fs';
+import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { prepare, root } from './prepare.mjs';
 
@@ -34,16 +35,19 @@ process.exitCode = await main();
 
 async function main() {
   // Exiting, rather than being killed, lets the database be removed.
-  for (const signal of ['SIGTERM', 'SIGINT']) process.on(signal, () => (runner ? runner.kill(signal) : process.exit(1)));
+  for (const signal of ['SIGTERM', 'SIGINT'])
+    process.on(signal, () => (runner ? runner.kill(signal) : process.exit(1)));
   const files = named.length > 0 ? named.map(builtFile) : testFiles();
   const { startPostgresServer } = await import('../dist/test/support/postgres-server.js');
-  const server = await startPostgresServer();
+  const { createEmbeddedTemplate } = await import('../dist/test/support/storage.js');
+  const [server, template] = await Promise.all([startPostgresServer(), createEmbeddedTemplate()]);
   if (server === null) process.stderr.write(unproven);
   let code;
   try {
-    code = await runTests(files, server);
+    code = await runTests(files, server, template);
   } finally {
     await server?.stop();
+    await rm(template, { recursive: true, force: true });
   }
   if (server !== null) return code;
   process.stderr.write(unproven);
@@ -65,7 +69,7 @@ function builtFile(file) {
 }
 
 /** Resolves with the runner's exit code. */
-async function runTests(files, server) {
+async function runTests(files, server, template) {
   const minutesMax = isSoak ? soakFileMinutesMax : fileMinutesMax;
   const flags = [
     '--test',
@@ -76,7 +80,7 @@ async function runTests(files, server) {
     `--test-timeout=${minutesMax * 60_000}`,
     '--enable-source-maps',
   ];
-  const env = { ...process.env };
+  const env = { ...process.env, SLUICE_TEST_EMBEDDED_TEMPLATE: template };
   if (isSoak) env.SLUICE_TEST_SOAK = '1';
   if (server !== null) env.SLUICE_TEST_POSTGRES_PORT = String(server.port);
   runner = spawn(process.execPath, [...flags, ...files], { cwd: root, env, stdio: 'inherit' });

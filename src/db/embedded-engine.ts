@@ -42,6 +42,20 @@ const startParams = [
 export class Engine {
   readonly #pglite: PGlite;
 
+  /**
+   * Makes a cluster in the empty `folder` and shuts it down; nothing is synced. The template databases are dropped: the engine is only
+   * ever connected to one database and could never vacuum the others, which ends in a stop at transaction id wraparound; and the
+   * recovery after a kill, which visits every file, takes 0.3 s less with 370 files than with 970.
+   */
+  static async create(folder: string, module: WebAssembly.Module, options: EngineOptions): Promise<void> {
+    const engine = await Engine.open(folder, module, { ...options, syncFiles: false });
+    for (const template of ['template0', 'template1']) {
+      await engine.#pglite.exec(`ALTER DATABASE ${template} IS_TEMPLATE false`);
+      await engine.#pglite.exec(`DROP DATABASE ${template}`);
+    }
+    await engine.close();
+  }
+
   /** Opens the cluster in `folder`, or makes one if the folder is empty. Not more than one engine may have a folder open. */
   static async open(folder: string, module: WebAssembly.Module, options: EngineOptions): Promise<Engine> {
     const onLine = (line: string): boolean => {
@@ -138,7 +152,9 @@ function installSync({ FS, NODEFS }: SyncableModule, { syncFiles, onSync, onLog 
 
 /** PGlite swallows whatever the engine throws out of its main loop. Only an SQL error leaves it usable. */
 function guardMainLoop(module: PGlite['Module'], onTrap: (reason: unknown) => never): void {
+  // oxlint-disable-next-line no-underscore-dangle -- the engine's own name
   const once = module._PostgresMainLoopOnce.bind(module);
+  // oxlint-disable-next-line no-underscore-dangle
   module._PostgresMainLoopOnce = () => {
     try {
       once();

@@ -52,7 +52,7 @@ export class EngineProcess {
     });
     this.#worker.on('error', (error) => onLog(`the database engine's thread failed: ${error.message}`));
     this.#worker.on('message', (message: FromEngine) => this.#receive(message, onLog));
-    void this.exited.then((code) => {
+    this.#worker.once('exit', (code) => {
       if (!this.stream.writableEnded) this.stream.destroy(exitError(code));
     });
   }

@@ -60,13 +60,21 @@ export class EngineStream extends Duplex {
   }
 
   override _final(done: () => void): void {
-    void this.#engine.shutDown().then(() => {
-      this.push(null);
-      done();
-    });
+    void this.#sayGoodbye(done);
   }
 
   override _destroy(error: Error | null, done: (error: Error | null) => void): void {
-    void this.#engine.terminate().then(() => done(error));
+    void this.#stop(() => done(error));
+  }
+
+  async #sayGoodbye(done: () => void): Promise<void> {
+    await this.#engine.shutDown();
+    this.push(null);
+    done();
+  }
+
+  async #stop(done: () => void): Promise<void> {
+    await this.#engine.terminate();
+    done();
   }
 }

@@ -37,11 +37,9 @@ const callbacks = {
 
 async function serve(message: ToEngine): Promise<void> {
   switch (message.type) {
-    case 'create': {
-      const creating = await Engine.open(message.folder, message.module, { ...callbacks, syncFiles: false });
-      await creating.close();
+    case 'create':
+      await Engine.create(message.folder, message.module, callbacks);
       return process.exit(0);
-    }
     case 'open':
       engine = await Engine.open(message.folder, message.module, callbacks);
       opening = false;

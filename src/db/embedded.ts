@@ -218,11 +218,14 @@ export class EmbeddedDatabase implements Database {
     const { session, engine } = opened;
     this.#current = opened;
     this.#opens++;
-    void session.ended.then(() => {
-      this.#pastFsyncs += engine.fsyncs;
-      this.#current = undefined;
-      this.#reopen();
-    });
+    void this.#replaceWhenGone(session, engine);
+  }
+
+  async #replaceWhenGone(session: WireSession, engine: EngineProcess): Promise<void> {
+    await session.ended;
+    this.#pastFsyncs += engine.fsyncs;
+    this.#current = undefined;
+    this.#reopen();
   }
 
   async #listenAgain(session: WireSession): Promise<void> {

@@ -43,13 +43,15 @@ export class PostgresListener {
 
   /** One statement after the other, on the session there is or on a new one. */
   #run(text: string): Promise<void> {
-    const done = this.#last.then(async () => {
-      if (this.#closed) throw new StorageError('unavailable', 'the database is closed');
-      this.#session ??= this.#connect();
-      await (await this.#session).run(text);
-    });
+    const done = this.#last.then(() => this.#runNow(text));
     this.#last = done.catch(() => {});
     return done;
+  }
+
+  async #runNow(text: string): Promise<void> {
+    if (this.#closed) throw new StorageError('unavailable', 'the database is closed');
+    this.#session ??= this.#connect();
+    await (await this.#session).run(text);
   }
 
   async #connect(): Promise<WireSession> {

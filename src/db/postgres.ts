@@ -116,11 +116,11 @@ export class PostgresDatabase implements Database {
   }
 
   close(): Promise<void> {
-    this.#closing ??= Promise.all([
-      this.#listener.close(),
-      this.#pool.close(closeGraceMs),
-      this.#ingestLane.close(closeGraceMs),
-    ]).then(() => {});
+    this.#closing ??= this.#close();
     return this.#closing;
+  }
+
+  async #close(): Promise<void> {
+    await Promise.all([this.#listener.close(), this.#pool.close(closeGraceMs), this.#ingestLane.close(closeGraceMs)]);
   }
 }

@@ -15,7 +15,7 @@ export type Priority = 'read' | 'write';
 
 interface Waiter {
   readonly resolve: (session: WireSession) => void;
-  readonly reject: (error: StorageError) => void;
+  readonly reject: (error: unknown) => void;
   readonly cancelTimeout: () => void;
 }
 
@@ -31,9 +31,9 @@ export class SessionPool {
   readonly #idle: WireSession[] = [];
   readonly #busy = new Set<WireSession>();
   readonly #waiters: Record<Priority, Set<Waiter>> = { read: new Set(), write: new Set() };
+  /** Every session that is open or not yet quite gone. */
+  readonly #alive = new Set<WireSession>();
   #opening = 0;
-  /** Open, opening, or not yet quite gone. */
-  #size = 0;
   #readsInARow = 0;
   #closing: Promise<void> | undefined;
   #onQuiet: () => void = () => {};
@@ -85,6 +85,7 @@ export class SessionPool {
     if (this.#busy.size + this.#opening > 0) await quiet;
     cancel();
     await Promise.all(this.#idle.splice(0).map((session) => session.end()));
+    await Promise.all([...this.#alive].map((session) => session.ended));
   }
 
   #acquire(priority: Priority, waitMsMax: number | undefined): Promise<WireSession> {
@@ -120,9 +121,8 @@ export class SessionPool {
         if (!session.usable) continue;
         this.#busy.add(session);
         this.#nextWaiter().resolve(session);
-      } else if (this.#size < this.#options.sessionsMax && this.#opening < this.waiting) {
+      } else if (this.#alive.size + this.#opening < this.#options.sessionsMax && this.#opening < this.waiting) {
         this.#opening++;
-        this.#size++;
         void this.#open();
       } else {
         break;
@@ -134,18 +134,21 @@ export class SessionPool {
   async #open(): Promise<void> {
     try {
       const session = await this.#options.open();
-      void session.ended.then(() => {
-        this.#size--;
-        this.#serve();
-      });
+      this.#alive.add(session);
       this.#idle.push(session);
+      void this.#forgetWhenGone(session);
     } catch (error) {
-      this.#size--;
-      if (this.waiting > 0) this.#nextWaiter().reject(error as StorageError);
+      if (this.waiting > 0) this.#nextWaiter().reject(error);
     } finally {
       this.#opening--;
       this.#serve();
     }
+  }
+
+  async #forgetWhenGone(session: WireSession): Promise<void> {
+    await session.ended;
+    this.#alive.delete(session);
+    this.#serve();
   }
 
   #nextWaiter(): Waiter {

@@ -1,10 +1,10 @@
-import pg from 'pg';
+import { DatabaseError } from 'pg';
 import { StorageError } from './database.js';
 import type { StorageErrorKind } from './database.js';
 
 /** Whether the server ends the session with this error. By SQLSTATE, since the severity is in the server's language. */
 export function breaksSession(error: unknown): error is Error {
-  if (!(error instanceof pg.DatabaseError)) return false;
+  if (!(error instanceof DatabaseError)) return false;
   if (error.severity === 'FATAL' || error.severity === 'PANIC') return true;
   // 08: connection exception; 57P: shutdown, crash, dropped database, idle session; 25P03: idle in transaction too long.
   return /^(08|57P|25P03)/.test(error.code ?? '');
@@ -15,14 +15,18 @@ export function breaksSession(error: unknown): error is Error {
  * changed the server session, or planned for a table that has changed since (0A000).
  */
 export function forgetsStatements(error: unknown): boolean {
-  if (!(error instanceof pg.DatabaseError)) return false;
+  if (!(error instanceof DatabaseError)) return false;
   if (error.code === '26000' || error.code === '42P05') return true;
   return error.code === '0A000' && error.routine === 'RevalidateCachedQuery';
+}
+
+export function asError(error: unknown): Error {
+  return error instanceof Error ? error : new Error(String(error));
 }
 
 export function toStorageError(error: unknown, kind: StorageErrorKind): StorageError {
   if (error instanceof StorageError && error.kind === kind) return error;
   const message = error instanceof Error ? error.message : String(error);
-  const { code, where } = error instanceof pg.DatabaseError ? error : {};
+  const { code, where } = error instanceof DatabaseError ? error : {};
   return new StorageError(kind, message, { sqlstate: code, where, cause: error });
 }

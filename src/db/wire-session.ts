@@ -1,9 +1,10 @@
-import pg from 'pg';
+import { Client } from 'pg';
+import type pg from 'pg';
 import type { Clock } from '../clock.js';
 import { StorageError } from './database.js';
 import type { QueryResult, Role, Scope, Statement, Transaction } from './database.js';
 import { CopyIn } from './wire-copy.js';
-import { breaksSession, forgetsStatements, toStorageError } from './wire-errors.js';
+import { asError, breaksSession, forgetsStatements, toStorageError } from './wire-errors.js';
 
 export interface WireSessionOptions {
   readonly clock: Clock;
@@ -33,7 +34,7 @@ export class WireSession {
 
   /** Connects and sets the session up. Rejects with a `StorageError` of kind `unavailable`. */
   static async open(config: pg.ClientConfig, options: WireSessionOptions): Promise<WireSession> {
-    const session = new WireSession(new pg.Client(config), options);
+    const session = new WireSession(new Client(config), options);
     try {
       // The embedded engine's stream exists before its session does. On one that is closed already, pg would wait for ever.
       if (connectionOf(session.#client).stream.destroyed) throw new Error('the other side is gone');
@@ -41,7 +42,7 @@ export class WireSession {
       if (options.setup !== undefined) await session.run(options.setup);
       return session;
     } catch (error) {
-      session.destroy(error instanceof Error ? error : new Error(String(error)));
+      session.destroy(asError(error));
       await session.ended;
       if (error instanceof StorageError && error.kind === 'unavailable') throw error;
       const reason =
@@ -59,7 +60,7 @@ export class WireSession {
     client.on('error', (error) => {
       this.#failure ??= error;
     });
-    void this.ended.then(() => {
+    stream.once('close', () => {
       this.#failure ??= new Error('the session has ended');
       this.#cancelStall();
     });
@@ -142,7 +143,7 @@ export class WireSession {
         new Promise((resolve, reject) => {
           const text = `COPY ${target} FROM STDIN (FORMAT binary)`;
           const settle = (error: unknown, count: number): void =>
-            error === undefined ? resolve(count) : reject(error as Error);
+            error === undefined ? resolve(count) : reject(asError(error));
           this.#client.query(new CopyIn(text, rows, settle));
         }),
     );
@@ -177,7 +178,7 @@ export class WireSession {
     try {
       await this.#step('unavailable', () => this.#client.query('ROLLBACK'));
     } catch (error) {
-      this.destroy(error as Error);
+      this.destroy(asError(error));
     }
   }
 
@@ -190,7 +191,7 @@ export class WireSession {
       connection.submittedNamedStatements = {};
       this.#statementsForgotten = false;
     } catch (error) {
-      this.destroy(error as Error);
+      this.destroy(asError(error));
     }
   }
 

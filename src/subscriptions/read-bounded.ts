@@ -39,7 +39,8 @@ export async function readBounded(
   wantsPayload: boolean,
 ): Promise<Page> {
   const [candidate, beyond] = positions.firstRanges(rangesPerStatementMax);
-  const scanLimit = types === null ? limit : scannedEventsMax;
+  // One more than is asked for tells whether anything is left.
+  const scanLimit = types === null ? limit + 1 : scannedEventsMax;
   let day = days.first;
   for (let statement = 0; statement < statementsMax && day <= days.last && !candidate.isEmpty; statement++) {
     const window = { first: day, last: Math.min(days.last, day + daysPerStatementMax - 1) };

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import { StorageError } from '../../src/db/database.js';
 import type { QueryResult, Scope, Statement } from '../../src/db/database.js';
+import { ofKind, refused, schema, signal } from '../support/conformance.js';
 import { binaryRows, garbage } from '../support/copy-rows.js';
 import { embeddedEngine, postgresEngine } from '../support/database-engines.js';
 import type { TestEngine, TestLimits } from '../support/database-engines.js';
@@ -11,39 +12,6 @@ const owner: Scope = { role: 'owner' };
 let names = 0;
 /** A statement of its own: prepared statements are named, and a name belongs to one text. */
 const sql = (text: string): Statement => ({ name: `test_${names++}`, text });
-
-const refused = (sqlstate: string) => (error: unknown) =>
-  error instanceof StorageError && error.kind === 'sql' && error.sqlstate === sqlstate;
-const ofKind = (kind: StorageError['kind']) => (error: unknown) => error instanceof StorageError && error.kind === kind;
-
-/** A promise and its resolution, to order things by signals. */
-function signal<T = void>(): { promise: Promise<T>; fire: (value: T) => void } {
-  let fire!: (value: T) => void;
-  const promise = new Promise<T>((resolve) => {
-    fire = resolve;
-  });
-  return { promise, fire };
-}
-
-const schema = `
-  DO $$ DECLARE name text; BEGIN
-    FOREACH name IN ARRAY ARRAY['sluice_ingest', 'sluice_app', 'sluice_system'] LOOP
-      IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = name) THEN EXECUTE format('CREATE ROLE %I', name); END IF;
-    END LOOP;
-  END $$;
-  CREATE TABLE plain (a int, b text);
-  CREATE TABLE uniq (a int PRIMARY KEY);
-  CREATE TABLE late (a int UNIQUE DEFERRABLE INITIALLY DEFERRED);
-  CREATE TABLE owned (org bigint NOT NULL, b text);
-  ALTER TABLE owned ENABLE ROW LEVEL SECURITY;
-  ALTER TABLE owned FORCE ROW LEVEL SECURITY;
-  CREATE POLICY own ON owned USING (org = NULLIF(current_setting('sluice.org', true), '')::bigint);
-  GRANT SELECT, INSERT ON owned TO sluice_app;
-  GRANT INSERT ON plain TO sluice_ingest;
-  CREATE TABLE stalls (a int);
-  CREATE FUNCTION stall() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(8); RETURN NULL; END $$;
-  CREATE CONSTRAINT TRIGGER at_commit AFTER INSERT ON stalls DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION stall();
-`;
 
 const postgres = await postgresEngine();
 const engines: TestEngine[] = [await embeddedEngine(), ...(postgres ? [postgres] : [])];

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { fork } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdir, mkdtemp, readdir, rm, stat, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
@@ -42,9 +42,9 @@ describe('the embedded engine', () => {
     const db = await open();
     try {
       for (let i = 0; i < 5; i++) {
-        const before = db.stats().fsyncs;
+        const earlier = db.stats().fsyncs;
         await db.query(owner, statement('INSERT INTO kept VALUES (1)'));
-        assert.ok(db.stats().fsyncs > before);
+        assert.ok(db.stats().fsyncs > earlier);
       }
     } finally {
       await db.close();
@@ -99,6 +99,41 @@ describe('the embedded engine', () => {
       await assert.rejects(stalling, (error) => error instanceof StorageError && error.kind === 'unavailable');
       assert.equal((await db.query(owner, statement('SELECT count(*) FROM before_stall'))).rowCount, 1);
       assert.equal(db.stats().reopens, 1);
+    } finally {
+      await db.close();
+    }
+  });
+
+  it('acknowledges nothing after a panic, and comes back with all it acknowledged once its disk does', async () => {
+    const db = await open();
+    const wal = join(dataDir, 'pg', 'pg_wal');
+    const insert = { name: 'panic', text: 'INSERT INTO panics VALUES ($1)' };
+    const acknowledged: number[] = [];
+    try {
+      await db.transaction(owner, (tx) => tx.script('CREATE TABLE panics (a int)'));
+      await rename(wal, `${wal}-away`);
+      // The next segment of the log cannot be made, on which PostgreSQL panics.
+      await assert.rejects(async () => {
+        for (let i = 0; ; i++) {
+          await db.query(owner, insert, [i]);
+          acknowledged.push(i);
+          await db.query(owner, statement('SELECT pg_switch_wal()'));
+        }
+      }, StorageError);
+      await assert.rejects(
+        db.query(owner, insert, [-1]),
+        (error) => error instanceof StorageError && error.kind === 'unavailable',
+      );
+      assert.ok(logged.some((line) => line.includes('PANIC')));
+      await rename(`${wal}-away`, wal);
+      const read = (): Promise<number[]> =>
+        db.query<{ a: number }>(owner, statement('SELECT a FROM panics ORDER BY a')).then(
+          ({ rows }) => rows.map(({ a }) => a),
+          () => pause(50).then(read),
+        );
+      const stored = await read();
+      assert.deepEqual(stored.slice(0, acknowledged.length), acknowledged);
+      assert.ok(!stored.includes(-1));
     } finally {
       await db.close();
     }

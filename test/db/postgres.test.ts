@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { connect, createServer } from 'node:net';
 import type { AddressInfo, Socket } from 'node:net';
 import { after, before, describe, it } from 'node:test';
-import pg from 'pg';
+import { Client } from 'pg';
 import { systemClock } from '../../src/clock.js';
 import { StorageError } from '../../src/db/database.js';
 import type { Scope } from '../../src/db/database.js';
@@ -22,10 +22,10 @@ describe(
   { skip: engine ? false : 'NOT TESTED: there is no PostgreSQL server on this machine' },
   () => {
     if (!engine) return;
-    let admin: pg.Client;
+    let admin: Client;
     const opened: PostgresDatabase[] = [];
     before(async () => {
-      admin = new pg.Client(engine.url);
+      admin = new Client(engine.url);
       await admin.connect();
       await admin.query(`CREATE TABLE kept (a int);
       CREATE FUNCTION stall() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(30); RETURN NULL; END $$;

@@ -8,7 +8,7 @@ import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { randomBytes } from 'node:crypto';
 import { setTimeout as pause } from 'node:timers/promises';
-import pg from 'pg';
+import { Client } from 'pg';
 
 /** A PostgreSQL server for tests, with fsync on, for the superuser `sluice` on 127.0.0.1. */
 export interface PostgresServer {
@@ -98,8 +98,9 @@ export async function startPostgresServer(): Promise<PostgresServer | null> {
   }
 }
 
+const notOurs = (): Promise<never> => Promise.reject(new Error('the server on SLUICE_TEST_POSTGRES_PORT is shared'));
+
 function attached(port: number): PostgresServer {
-  const notOurs = (): Promise<never> => Promise.reject(new Error('the server on SLUICE_TEST_POSTGRES_PORT is shared'));
   return { ...connections(port), pid: undefined, kill: notOurs, restart: notOurs, stop: () => Promise.resolve() };
 }
 
@@ -110,7 +111,7 @@ function connections(port: number): Pick<PostgresServer, 'port' | 'url' | 'creat
     url,
     async createDatabase() {
       const name = `test_${randomBytes(8).toString('hex')}`;
-      const client = new pg.Client(url('postgres'));
+      const client = new Client(url('postgres'));
       await client.connect();
       await client.query(`CREATE DATABASE ${name} TEMPLATE template0`);
       await client.end();
@@ -156,7 +157,7 @@ async function freePort(): Promise<number> {
 async function untilReady(port: number, server: ChildProcess): Promise<void> {
   const giveUpAt = performance.now() + readyMsMax;
   for (;;) {
-    const client = new pg.Client(connections(port).url('postgres'));
+    const client = new Client(connections(port).url('postgres'));
     client.on('error', () => {});
     try {
       await client.connect();

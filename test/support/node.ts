@@ -1,0 +1,81 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+import type { Clock } from '../../src/clock.js';
+import { systemClock } from '../../src/clock.js';
+import type { RunningServer } from '../../src/app.js';
+import { startServer } from '../../src/app.js';
+import type { Config } from '../../src/config.js';
+import { createLogger } from '../../src/log.js';
+import type { TestStorage } from './storage.js';
+
+export const adminToken = 'test-admin-token-0123456789';
+
+/** The settings of a test node: any free port, quiet, the rest as a person would get them. */
+export function testConfig(storage: TestStorage, overrides: Partial<Config> = {}): Config {
+  return {
+    host: '127.0.0.1',
+    port: 0,
+    adminToken,
+    logLevel: 'silent',
+    metricsPort: null,
+    shutdownSeconds: 5,
+    dbPool: 10,
+    queueBytesMax: 64 * 1024 * 1024,
+    queueAgeMsMax: 5_000,
+    ...storage.config,
+    ...overrides,
+  };
+}
+
+/** A node in this process. */
+export function startNode(
+  storage: TestStorage,
+  overrides: Partial<Config> = {},
+  clock: Clock = systemClock,
+): Promise<RunningServer> {
+  const config = testConfig(storage, overrides);
+  return startServer(config, createLogger(config.logLevel), () => {}, clock);
+}
+
+/** A node in a process of its own, which can be killed. */
+export interface NodeProcess {
+  readonly address: string;
+  readonly pid: number;
+  /** Sends the signal and resolves with the exit code, or null if the signal ended it. */
+  end(signal: NodeJS.Signals): Promise<number | null>;
+}
+
+const main = fileURLToPath(new URL('../../src/main.js', import.meta.url));
+
+/** Resolves when the node says that it is ready. Rejects, with what it wrote to standard error, if it ends before. */
+export async function spawnNode(storage: TestStorage, flags: readonly string[] = []): Promise<NodeProcess> {
+  const place =
+    storage.config.databaseUrl === null
+      ? ['--data-dir', storage.config.dataDir]
+      : ['--database-url', storage.config.databaseUrl];
+  const args = [main, '--port', '0', '--admin-token', adminToken, '--log-level', 'warn', ...place, ...flags];
+  const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'pipe'] });
+  let complaints = '';
+  child.stderr.setEncoding('utf8').on('data', (text: string) => {
+    complaints = (complaints + text).slice(-20_000);
+  });
+  const ended = once(child, 'exit') as Promise<[number | null]>;
+  const address = new Promise<string>((resolve) => {
+    createInterface(child.stdout).on('line', (line) => {
+      const ready = /ready.*?(http:\/\/\S+)/.exec(line)?.[1];
+      if (ready !== undefined) resolve(ready);
+    });
+  });
+  const first = await Promise.race([address, ended]);
+  if (typeof first !== 'string') throw new Error(`the node ended (${first[0]}) before it was ready: ${complaints}`);
+  return {
+    address: first,
+    pid: child.pid ?? 0,
+    async end(signal) {
+      child.kill(signal);
+      return (await ended)[0];
+    },
+  };
+}
