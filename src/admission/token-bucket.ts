@@ -31,12 +31,12 @@ export class TokenBucket {
     const elapsedMs = Math.max(0, nowMs - this.#refilledAtMs);
     this.#refilledAtMs = nowMs;
     this.#tokens = Math.min(rate.burst, this.#tokens + elapsedMs * perMs);
-    const allowed = this.#tokens >= cost;
+    const allowed = this.#tokens + roundingTokens >= cost;
     if (allowed) this.#tokens -= cost;
     const missing = cost > rate.burst ? Infinity : Math.max(0, cost - this.#tokens);
     return {
       allowed,
-      remaining: Math.floor(this.#tokens),
+      remaining: Math.max(0, Math.floor(this.#tokens)),
       retryAfterSeconds: allowed ? 0 : missing / perMs / 1000,
       resetSeconds: (rate.burst - this.#tokens) / perMs / 1000,
     };
@@ -47,3 +47,8 @@ export class TokenBucket {
     return this.#tokens + ((nowMs - this.#refilledAtMs) * rate.ratePerMinute) / 60_000 >= rate.burst;
   }
 }
+
+/**
+ * What sums of floating-point numbers may lack of a whole token. Without it, whoever waits exactly as long as it was told can be refused again.
+ */
+const roundingTokens = 1e-6;

@@ -1,4 +1,4 @@
-/** What the main thread and the embedded engine's worker say to each other. */
+/** What the main thread and the worker of the embedded engine say to each other. */
 
 export interface EngineWorkerData {
   /** Counts the engine's file syncs that reached the disk; shared, so that it can be read during a commit. */

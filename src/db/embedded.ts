@@ -110,7 +110,7 @@ async function openEngine(
   try {
     await verifyDurability(session, () => engine.fsyncs);
   } catch (error) {
-    session.destroy(error as Error);
+    session.destroy(new Error('the session could not be put to use', { cause: error }));
     await session.ended;
     throw error;
   }
@@ -234,7 +234,7 @@ export class EmbeddedDatabase implements Database {
     try {
       await session.run(text);
     } catch (error) {
-      session.destroy(error as Error);
+      session.destroy(new Error('the session could not be put to use', { cause: error }));
       await session.ended;
       throw error;
     }

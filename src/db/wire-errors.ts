@@ -24,6 +24,11 @@ export function asError(error: unknown): Error {
   return error instanceof Error ? error : new Error(String(error));
 }
 
+/** For a message. A host name with several addresses fails with an `AggregateError`, which says nothing itself. */
+export function reasonOf(error: unknown): string {
+  return error instanceof AggregateError ? error.errors.map(reasonOf).join('; ') : asError(error).message;
+}
+
 export function toStorageError(error: unknown, kind: StorageErrorKind): StorageError {
   if (error instanceof StorageError && error.kind === kind) return error;
   const message = error instanceof Error ? error.message : String(error);

@@ -4,7 +4,7 @@ import type { Clock } from '../clock.js';
 import { StorageError } from './database.js';
 import type { QueryResult, Role, Scope, Statement, Transaction } from './database.js';
 import { CopyIn } from './wire-copy.js';
-import { asError, breaksSession, forgetsStatements, toStorageError } from './wire-errors.js';
+import { asError, breaksSession, forgetsStatements, reasonOf, toStorageError } from './wire-errors.js';
 
 export interface WireSessionOptions {
   readonly clock: Clock;
@@ -45,9 +45,7 @@ export class WireSession {
       session.destroy(asError(error));
       await session.ended;
       if (error instanceof StorageError && error.kind === 'unavailable') throw error;
-      const reason =
-        error instanceof Error ? error.message || String((error as { code?: string }).code) : String(error);
-      throw new StorageError('unavailable', `no database session: ${reason}`, { cause: error });
+      throw new StorageError('unavailable', `no database session: ${reasonOf(error)}`, { cause: error });
     }
   }
 

@@ -2,9 +2,10 @@ import type { Database, Transaction } from '../db/database.js';
 import { existingEvents } from '../db/sql/events.js';
 import { deleteDeadLetters, findLease, leasesHolding, removeFromLeases } from '../db/sql/leases.js';
 import type { SubscriptionRow } from '../db/sql/subscriptions.js';
-import { lockSubscription, moveSubscription } from '../db/sql/subscriptions.js';
+import { lockSubscription, moveSubscription, readHead } from '../db/sql/subscriptions.js';
 import { Problem } from '../errors.js';
 import { PositionSet } from './position-set.js';
+import { readNext } from './read-bounded.js';
 
 /** An event of the org, as its id names it. */
 export interface AcknowledgedAddress {
@@ -36,20 +37,19 @@ export function acknowledge(
     const state = await lockSubscription(tx, org, subscription);
     if (state === null) return null;
     const existing = addresses.length === 0 ? [] : await existingEvents(tx, org, addresses);
-    const stored = new Set(existing.map((event) => event.position));
-    const newly = await settlePositions(
-      tx,
-      org,
-      subscription,
-      state,
-      [...stored].toSorted((a, b) => a - b),
-    );
-    return addresses.map(({ position }) => {
-      if (!stored.has(position)) return 'unknown';
+    const stored = new Map(existing.map((event) => [addressKey(event), event]));
+    const events = [...stored.values()].toSorted((a, b) => a.position - b.position);
+    const newly = await settleEvents(tx, org, subscription, state, events);
+    return addresses.map((address) => {
+      if (!stored.has(addressKey(address))) return 'unknown';
       // Of an id that is given twice, the first acknowledges.
-      return newly.delete(position) ? 'acknowledged' : 'already_acknowledged';
+      return newly.delete(address.position) ? 'acknowledged' : 'already_acknowledged';
     });
   });
+}
+
+function addressKey({ epoch, position, day }: AcknowledgedAddress): string {
+  return `${epoch} ${position} ${day}`;
 }
 
 /** Acknowledges what a lease still holds, also if it has ended but nothing of it was handed out again. Returns the number of events. */
@@ -76,31 +76,60 @@ export function acknowledgeLease(
   });
 }
 
-/** Settles stored events, given in ascending order. Returns those that were not settled before. */
-async function settlePositions(
+/** Settles stored events, given in the order of the log. Returns the positions of those that were not settled before. */
+async function settleEvents(
   tx: Transaction,
   org: string,
   subscription: number,
   state: SubscriptionRow,
-  positions: readonly number[],
+  events: readonly AcknowledgedAddress[],
 ): Promise<Set<number>> {
-  if (positions.length === 0) return new Set();
-  const cursor = Number(state.cursor);
+  if (events.length === 0) return new Set();
+  const positions = events.map((event) => event.position);
   const ahead = PositionSet.parse(state.ahead);
-  const newlyAhead = positions.filter((position) => position > cursor && !ahead.has(position));
+  const newlyAhead = positions.filter((position) => position > Number(state.cursor) && !ahead.has(position));
   const dead = await deleteDeadLetters(tx, org, subscription, positions);
   const held = await releaseHeld(tx, org, subscription, positions);
-  if (newlyAhead.length > 0 || held.length > 0) {
-    const aheadNow = advanceOver(cursor, PositionSet.union([ahead, PositionSet.of(newlyAhead)]));
-    if (newlyAhead.length > 0 && aheadNow.ahead.ranges.length > aheadRangesMax) throw tooScattered();
+  if (newlyAhead.length > 0) {
+    const aheadNow = PositionSet.union([ahead, PositionSet.of(newlyAhead)]);
+    const { cursor, cursorDay } = await passOver(tx, org, state, aheadNow, events);
+    const rest = aheadNow.after(cursor);
+    if (rest.ranges.length > aheadRangesMax) throw tooScattered();
+    const to = { cursor, cursorDay, ahead: rest.toString(), heldChange: -held.length };
+    await moveSubscription(tx, org, subscription, to);
+  } else if (held.length > 0) {
     await moveSubscription(tx, org, subscription, {
-      cursor: aheadNow.cursor,
+      cursor: Number(state.cursor),
       cursorDay: state.cursor_day,
-      ahead: aheadNow.ahead.toString(),
+      ahead: state.ahead,
       heldChange: -held.length,
     });
   }
   return new Set([...newlyAhead, ...dead, ...held]);
+}
+
+/**
+ * Where the cursor may go when `ahead` is done: right below the first event above it that is not. Gaps are passed, so that a consumer that
+ * only lists and acknowledges leaves no range behind at every gap of the log.
+ */
+async function passOver(
+  tx: Transaction,
+  org: string,
+  state: SubscriptionRow,
+  ahead: PositionSet,
+  events: readonly AcknowledgedAddress[],
+): Promise<{ readonly cursor: number; readonly cursorDay: number }> {
+  const [cursor, end] = [Number(state.cursor), ahead.last ?? 0];
+  const open = PositionSet.range(cursor + 1, end).minus(ahead);
+  if (!open.isEmpty) {
+    const head = await readHead(tx, org);
+    const days = { first: state.cursor_day, last: head?.day ?? state.cursor_day };
+    const next = (await readNext(tx, org, open, days, 1, false)).events[0];
+    if (next !== undefined) return { cursor: Number(next.position) - 1, cursorDay: next.day };
+  }
+  // The days of the acknowledged events are known, and days never decrease along the log.
+  const days = events.map((event) => event.day);
+  return { cursor: end, cursorDay: Math.max(state.cursor_day, ...days) };
 }
 
 async function releaseHeld(
@@ -121,14 +150,6 @@ async function releaseHeld(
   );
   const held = PositionSet.union(leases.map((lease) => PositionSet.parse(lease.positions)));
   return positions.filter((position) => held.has(position));
-}
-
-/** If the acknowledged positions begin right above the cursor, it moves over them. */
-function advanceOver(cursor: number, ahead: PositionSet): { cursor: number; ahead: PositionSet } {
-  const first = ahead.ranges[0];
-  if (first === undefined || first[0] !== cursor + 1) return { cursor, ahead };
-  const newCursor = first[1] - 1;
-  return { cursor: newCursor, ahead: ahead.after(newCursor) };
 }
 
 function tooScattered(): Problem {

@@ -47,11 +47,8 @@ export function receive(database: Database, request: ReceiveRequest): Promise<Re
     const due = await dueLeases(tx, request.org, request.subscription, new Date(request.nowMs), dueLeasesMax);
     const dead = due.filter((lease) => lease.attempt >= state.max_attempts);
     const buried = await bury(tx, request, dead);
-    const again = await redeliver(
-      tx,
-      request,
-      due.filter((lease) => lease.attempt < state.max_attempts),
-    );
+    const living = due.filter((lease) => lease.attempt < state.max_attempts);
+    const again = await redeliver(tx, request, living, state.max_attempts);
     const heldChange = -buried - again.dropped;
     if (again.events.length > 0) {
       if (heldChange !== 0) await moveSubscription(tx, request.org, request.subscription, unmoved(state, heldChange));
@@ -59,7 +56,8 @@ export function receive(database: Database, request: ReceiveRequest): Promise<Re
     }
     const events = await advance(tx, request, state, heldChange);
     const nextDue = events.length > 0 ? null : await nextDueAt(tx, request.org, request.subscription);
-    return { events, attempt: 1, moreDue: due.length === dueLeasesMax, nextDueAtMs: nextDue?.getTime() ?? null };
+    const moreDue = due.length === dueLeasesMax || again.dropped > 0;
+    return { events, attempt: 1, moreDue, nextDueAtMs: nextDue?.getTime() ?? null };
   });
 }
 
@@ -82,12 +80,19 @@ interface Redelivered {
 }
 
 /** Hands out again what is due, of one attempt number, up to the request's bounds; the rest stays due under its ended lease. */
-async function redeliver(tx: Transaction, request: ReceiveRequest, due: readonly LeaseRow[]): Promise<Redelivered> {
+async function redeliver(
+  tx: Transaction,
+  request: ReceiveRequest,
+  due: readonly LeaseRow[],
+  attemptsMax: number,
+): Promise<Redelivered> {
   const first = due[0];
   if (first === undefined) return { events: [], attempt: 1, dropped: 0 };
-  const leases = due.filter((lease) => lease.attempt === first.attempt);
+  const share = redeliveredShare(first.attempt + 1, attemptsMax);
+  const leases = share === 'all' ? due.filter((lease) => lease.attempt === first.attempt) : [first];
   const all = PositionSet.union(leases.map((lease) => PositionSet.parse(lease.positions)));
-  const [wanted] = all.splitAt(request.eventsMax);
+  const eventsMax = { all: all.size, eighth: Math.ceil(all.size / 8), one: 1 }[share];
+  const [wanted] = all.splitAt(Math.min(request.eventsMax, eventsMax));
   const days = {
     first: Math.min(...leases.map((lease) => lease.first_day)),
     last: Math.max(...leases.map((lease) => lease.last_day)),
@@ -104,6 +109,15 @@ async function redeliver(tx: Transaction, request: ReceiveRequest, due: readonly
   );
   await insertNewLease(tx, request, first.attempt + 1, page.events);
   return { events: page.events, attempt: first.attempt + 1, dropped: passed.size - handedOut.size };
+}
+
+/**
+ * How much of what was handed out together goes out together again. One event that kills its consumer must not condemn the others of its
+ * lease: from the third attempt on an eighth of a lease is handed out at a time, and in the last two attempts each event alone.
+ */
+function redeliveredShare(attempt: number, attemptsMax: number): 'all' | 'eighth' | 'one' {
+  if (attempt > attemptsMax - 2) return 'one';
+  return attempt < 3 ? 'all' : 'eighth';
 }
 
 /** Hands out events above the cursor and moves it past them, and past the gaps and the acknowledged events before them. */

@@ -18,6 +18,8 @@ export interface Org {
   readonly retentionDays: number;
   readonly suspended: boolean;
   readonly createdAtMs: number;
+  /** Living keys. */
+  readonly keys: number;
 }
 
 export class Orgs {
@@ -72,7 +74,7 @@ async function createOrg(tx: Transaction, name: string, tier: Tier, nowMs: numbe
     const row = await insertOrg(tx, { org: String(randomInt(1, 2 ** 48 - 1)), name, tier, createdAt });
     if (row === null) continue;
     const key = await createKey(tx, row.org, { name: 'first key', scopes, expiresAtMs: null }, createdAt);
-    return { org: toOrg(row), key };
+    return { org: toOrg({ ...row, keys: 1 }), key };
   }
 }
 
@@ -85,5 +87,6 @@ function toOrg(row: OrgRow): Org {
     retentionDays: row.retention_days,
     suspended: row.suspended,
     createdAtMs: row.created_at.getTime(),
+    keys: row.keys,
   };
 }

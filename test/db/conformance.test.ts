@@ -14,6 +14,8 @@ let names = 0;
 const sql = (text: string): Statement => ({ name: `test_${names++}`, text });
 
 const postgres = await postgresEngine();
+const app = (org: string): Scope => ({ role: 'app', org });
+
 const engines: TestEngine[] = [await embeddedEngine(), ...(postgres ? [postgres] : [])];
 if (!postgres) {
   it(
@@ -34,6 +36,8 @@ for (const engine of engines) {
       await db.close();
       await engine.remove();
     });
+    const copy = (target: string, rows: Buffer): Promise<number> =>
+      db.transaction(owner, (tx) => tx.copyIn(target, rows));
     const query = (text: string, values?: unknown[]): Promise<QueryResult<Record<string, unknown>>> =>
       db.query(owner, sql(text), values);
     const count = async (table: string, where = 'true'): Promise<number> =>
@@ -107,7 +111,6 @@ for (const engine of engines) {
     });
 
     it('refuses a COPY of garbage, of half a row and into no table, and goes on', async () => {
-      const copy = (target: string, rows: Buffer) => db.transaction(owner, (tx) => tx.copyIn(target, rows));
       await assert.rejects(copy('plain', garbage), refused('22P04'));
       await assert.rejects(copy('nowhere', binaryRows(3, 'x', 5)), refused('42P01'));
       const whole = binaryRows(5_000, 'half', 300);
@@ -139,7 +142,6 @@ for (const engine of engines) {
     it('shows each org its own rows, under the app role', async () => {
       const insert = sql("INSERT INTO owned SELECT NULLIF(current_setting($1, true), '')::bigint, $2");
       const read = sql('SELECT b FROM owned');
-      const app = (org: string): Scope => ({ role: 'app', org });
       await db.query(app('1'), insert, ['sluice.org', 'one']);
       await db.query(app('2'), insert, ['sluice.org', 'two']);
       assert.deepEqual((await db.query(app('1'), read)).rows, [{ b: 'one' }]);
@@ -350,55 +352,5 @@ for (const engine of engines) {
       db = await engine.open();
       assert.equal(await count('plain', `b = 'last'`), 1);
     });
-
-    if (engine.name === 'postgres') {
-      it('runs transactions side by side', async () => {
-        const [one, two] = [signal(), signal()];
-        const overlap = (mine: typeof one, other: typeof one) =>
-          db.transaction(owner, async (tx) => {
-            await tx.query(sql('SELECT 1'));
-            mine.fire();
-            await other.promise;
-          });
-        await Promise.all([overlap(one, two), overlap(two, one)]);
-      });
-
-      it('keeps a session free for ingest when every other is taken', async () => {
-        const release = signal();
-        const all = Array.from({ length: 9 }, () => signal());
-        const holders = all.map(({ fire }) =>
-          db.transaction(owner, async () => {
-            fire();
-            await release.promise;
-          }),
-        );
-        await Promise.all(all.map(({ promise }) => promise));
-        assert.equal(await db.transaction({ role: 'ingest' }, (tx) => tx.copyIn('plain', binaryRows(1, 'lane', 4))), 1);
-        release.fire();
-        await Promise.all(holders);
-      });
-    } else {
-      it('serves waiting reads before waiting writes', async () => {
-        const order: string[] = [];
-        const held = signal();
-        const release = signal();
-        const holder = db.transaction(owner, async () => {
-          held.fire();
-          await release.promise;
-        });
-        await held.promise;
-        const wait = (name: string, priority: 'read' | 'write') =>
-          db.transaction({ role: 'owner', priority }, async () => void order.push(name));
-        const waiting = [
-          wait('write 1', 'write'),
-          wait('read 1', 'read'),
-          wait('write 2', 'write'),
-          wait('read 2', 'read'),
-        ];
-        release.fire();
-        await Promise.all([holder, ...waiting]);
-        assert.deepEqual(order, ['read 1', 'read 2', 'write 1', 'write 2']);
-      });
-    }
   });
 }

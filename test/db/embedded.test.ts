@@ -11,6 +11,7 @@ import { StorageError } from '../../src/db/database.js';
 import type { Scope } from '../../src/db/database.js';
 import { openEmbedded } from '../../src/db/embedded.js';
 import type { EmbeddedDatabase, EmbeddedOptions } from '../../src/db/embedded.js';
+import { signal } from '../support/conformance.js';
 
 const owner: Scope = { role: 'owner' };
 const statement = (text: string) => ({ name: text.slice(0, 60), text });
@@ -77,6 +78,33 @@ describe('the embedded engine', () => {
     await writeFile(join(other, 'pg', 'thesis.txt'), 'mine');
     await assert.rejects(open({ dataDir: other }), /holds no database/);
     assert.deepEqual(await readdir(join(other, 'pg')), ['thesis.txt']);
+  });
+
+  it('serves waiting reads before waiting writes', async () => {
+    const db = await open();
+    try {
+      const order: string[] = [];
+      const held = signal();
+      const release = signal();
+      const holder = db.transaction(owner, async () => {
+        held.fire();
+        await release.promise;
+      });
+      await held.promise;
+      const wait = (name: string, priority: 'read' | 'write') =>
+        db.transaction({ role: 'owner', priority }, async () => void order.push(name));
+      const waiting = [
+        wait('write 1', 'write'),
+        wait('read 1', 'read'),
+        wait('write 2', 'write'),
+        wait('read 2', 'read'),
+      ];
+      release.fire();
+      await Promise.all([holder, ...waiting]);
+      assert.deepEqual(order, ['read 1', 'read 2', 'write 1', 'write 2']);
+    } finally {
+      await db.close();
+    }
   });
 
   it('has nothing to recover after a close', async () => {

@@ -17,6 +17,12 @@ import type { Owner } from '../../src/db/folder-owner.js';
 const linuxOnly = process.platform === 'linux' ? {} : { skip: 'needs /proc' };
 const inUse = (error: unknown): boolean => error instanceof StorageError && /is in use by/.test(error.message);
 
+async function end(child: ChildProcess): Promise<void> {
+  const gone = once(child, 'exit');
+  child.kill('SIGKILL');
+  await gone;
+}
+
 describe('the lock of a data folder', linuxOnly, () => {
   let dir: string;
   let children: ChildProcess[];
@@ -45,12 +51,6 @@ describe('the lock of a data folder', linuxOnly, () => {
     children.push(child);
     const [outcome] = (await once(child, 'message')) as [string];
     return { child, outcome };
-  };
-
-  const end = async (child: ChildProcess): Promise<void> => {
-    const gone = once(child, 'exit');
-    child.kill('SIGKILL');
-    await gone;
   };
 
   const fileOf = async (folder = dir): Promise<Owner> =>

@@ -9,7 +9,10 @@ import { StorageError } from '../../src/db/database.js';
 import type { Scope } from '../../src/db/database.js';
 import { openPostgres } from '../../src/db/postgres.js';
 import type { PostgresDatabase, PostgresOptions } from '../../src/db/postgres.js';
+import { signal } from '../support/conformance.js';
+import { binaryRows } from '../support/copy-rows.js';
 import { postgresEngine } from '../support/database-engines.js';
+import { freePort } from '../support/postgres-server.js';
 
 const owner: Scope = { role: 'owner' };
 const statement = (text: string) => ({ name: text.slice(0, 60), text });
@@ -27,7 +30,10 @@ describe(
     before(async () => {
       admin = new Client(engine.url);
       await admin.connect();
-      await admin.query(`CREATE TABLE kept (a int);
+      await admin.query(`DO $$ BEGIN CREATE ROLE sluice_ingest; EXCEPTION WHEN duplicate_object THEN NULL; END $$;
+      CREATE TABLE kept (a int);
+      CREATE TABLE plain (a int, b text);
+      GRANT INSERT ON plain TO sluice_ingest;
       CREATE FUNCTION stall() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(30); RETURN NULL; END $$;
       CREATE TABLE stalls (a int);
       CREATE CONSTRAINT TRIGGER at_commit AFTER INSERT ON stalls DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION stall();`);
@@ -51,7 +57,7 @@ describe(
     };
 
     it('is refused with the reason when the server cannot be reached', async () => {
-      await assert.rejects(open({ url: 'postgres://sluice@127.0.0.1:1/none' }), (error) => {
+      await assert.rejects(open({ url: `postgres://sluice@127.0.0.1:${await freePort()}/none` }), (error) => {
         assert.ok(ofKind('unavailable')(error));
         assert.match((error as Error).message, /ECONNREFUSED/);
         return true;
@@ -87,6 +93,34 @@ describe(
         await db.close();
         proxy.close();
       }
+    });
+
+    it('runs transactions side by side', async () => {
+      const db = await open();
+      const [one, two] = [signal(), signal()];
+      const overlap = (mine: typeof one, other: typeof one) =>
+        db.transaction(owner, async (tx) => {
+          await tx.query(statement('SELECT 1'));
+          mine.fire();
+          await other.promise;
+        });
+      await Promise.all([overlap(one, two), overlap(two, one)]);
+    });
+
+    it('keeps a session free for ingest when every other is taken', async () => {
+      const db = await open();
+      const release = signal();
+      const all = Array.from({ length: 9 }, () => signal());
+      const holders = all.map(({ fire }) =>
+        db.transaction(owner, async () => {
+          fire();
+          await release.promise;
+        }),
+      );
+      await Promise.all(all.map(({ promise }) => promise));
+      assert.equal(await db.transaction({ role: 'ingest' }, (tx) => tx.copyIn('plain', binaryRows(1, 'lane', 4))), 1);
+      release.fire();
+      await Promise.all(holders);
     });
 
     it('outlives an idle session that the server ends', async () => {

@@ -145,7 +145,8 @@ function unprivilegedUser(): { uid: number; gid: number } | undefined {
   throw new Error('no user "postgres" or "nobody" to run PostgreSQL as');
 }
 
-async function freePort(): Promise<number> {
+/** A port of 127.0.0.1 on which nobody listens. */
+export async function freePort(): Promise<number> {
   const server = createServer().listen(0, '127.0.0.1');
   await once(server, 'listening');
   const { port } = server.address() as AddressInfo;

@@ -140,7 +140,7 @@ export async function readEventsAt(
 const existStatement = {
   name: 'events_exist',
   text: `
-    SELECT e.position, e.day
+    SELECT e.epoch, e.position, e.day
     FROM unnest($2::bigint[], $3::integer[], $4::integer[]) AS wanted (position, day, epoch)
     JOIN events AS e ON e.org = $1 AND e.position = wanted.position AND e.day = wanted.day AND e.epoch = wanted.epoch
     WHERE e.day BETWEEN $5 AND $6`,
@@ -151,9 +151,9 @@ export async function existingEvents(
   tx: Transaction,
   org: string,
   addresses: readonly { readonly epoch: number; readonly position: number; readonly day: number }[],
-): Promise<readonly { readonly position: number; readonly day: number }[]> {
+): Promise<readonly { readonly epoch: number; readonly position: number; readonly day: number }[]> {
   const days = addresses.map((address) => address.day);
-  const { rows } = await tx.query<{ position: string; day: number }>(existStatement, [
+  const { rows } = await tx.query<{ epoch: number; position: string; day: number }>(existStatement, [
     org,
     addresses.map((address) => address.position),
     days,
@@ -161,5 +161,5 @@ export async function existingEvents(
     Math.min(...days),
     Math.max(...days),
   ]);
-  return rows.map((row) => ({ position: Number(row.position), day: row.day }));
+  return rows.map((row) => ({ epoch: row.epoch, position: Number(row.position), day: row.day }));
 }

@@ -14,9 +14,12 @@ export interface OrgRow {
   retention_days: number;
   suspended: boolean;
   created_at: Date;
+  /** Living keys. */
+  keys: number;
 }
 
-const orgColumns = 'org, name, tier, rate_per_minute, burst, limit_mode, retention_days, suspended, created_at';
+const orgColumns = `org, name, tier, rate_per_minute, burst, limit_mode, retention_days, suspended, created_at,
+  (SELECT count(*)::integer FROM api_keys AS k WHERE k.org = orgs.org AND (k.expires_at IS NULL OR k.expires_at > now())) AS keys`;
 
 const insertOrgStatement = {
   name: 'org_insert',

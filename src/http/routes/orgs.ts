@@ -124,6 +124,6 @@ function orgJson(org: Org) {
     retention_days: org.retentionDays,
     suspended: org.suspended,
     created_at: formatTime(org.createdAtMs),
-    usage: {},
+    usage: { keys: org.keys },
   };
 }
