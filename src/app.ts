@@ -1,41 +1,10 @@
-/** The composition root: builds every part by hand, in the order in which an event flows. The one file that sees all. */
-import { Authenticator } from './admission/authenticate.js';
-import { KeyUsage } from './admission/key-usage.js';
-import { RateLimiter } from './admission/rate-limit.js';
+/** A server: opens the database and, while that takes its time, loads the rest of the program; then composes the two. */
 import type { Clock } from './clock.js';
 import { systemClock } from './clock.js';
 import type { Config } from './config.js';
 import type { Database } from './db/database.js';
-import { StorageError } from './db/database.js';
-import { migrate } from './db/migrate.js';
-import { probeStorage } from './db/sql/probe.js';
-import { readCursorSecret } from './db/sql/secrets.js';
-import type { BatchOutcome } from './event-log/append.js';
-import { Announcer } from './event-log/announcer.js';
-import type { NewEvent } from './event-log/new-event.js';
-import { Partitions } from './event-log/partitions.js';
-import { Wakeups } from './event-log/wakeups.js';
-import { CursorSigner } from './http/cursor.js';
-import { MetricsServer } from './http/metrics-server.js';
-import { Readiness } from './http/readiness.js';
-import { eventRoutes } from './http/routes/events.js';
-import { inboxRoutes } from './http/routes/inbox.js';
-import { keyRoutes } from './http/routes/keys.js';
-import { operationsRoutes } from './http/routes/operations.js';
-import { orgRoutes } from './http/routes/orgs.js';
-import { HttpServer } from './http/server.js';
-import { Inbox } from './inbox/inbox.js';
-import { bodyBytesMax } from './ingest/envelope.js';
-import { GroupCommit } from './ingest/group-commit.js';
-import { storeBatch } from './ingest/store-batch.js';
-import { startAll, stopAll } from './lifecycle.js';
 import type { Logger } from './log.js';
-import type { Telemetry } from './telemetry.js';
-import { createTelemetry, registerGauges } from './telemetry.js';
-import { Keys } from './tenancy/keys.js';
-import { Orgs } from './tenancy/orgs.js';
 import type { AdminToken, FirstStart } from './tenancy/first-start.js';
-import { adminToken, firstKeyShown, firstStart } from './tenancy/first-start.js';
 
 export type { Config } from './config.js';
 
@@ -46,6 +15,8 @@ export interface RunningServer {
   /** Absolute; null on PostgreSQL. */
   readonly dataDir: string | null;
   readonly adminToken: AdminToken;
+  /** Every route there is. */
+  readonly routes: readonly Pick<Route, 'method' | 'path' | 'access'>[];
   /** The demo org's key, which can be shown only now. */
   readonly firstStart: FirstStart | null;
   /** The key has been shown: the next start shows none. */
@@ -54,10 +25,7 @@ export interface RunningServer {
   stop(): Promise<void>;
 }
 
-const batchEventsMax = 1_000;
-const batchBytesMax = 8 * 1024 * 1024;
-/** How long to ask what became of a COMMIT without an answer: below the time that clients usually wait. */
-const outcomeWaitMsMax = 8_000;
+export type DatabaseStats = () => { sessionsInUse: number; waiting: number; fsyncs?: number; reopens?: number };
 
 /**
  * Opens the database, brings its schema up to date and listens. Resolves when events can be taken. On a failure everything that was
@@ -69,16 +37,19 @@ export async function startServer(
   onProgress: (text: string) => void,
   clock: Clock = systemClock,
 ): Promise<RunningServer> {
-  const { database, stats } = await openDatabase(config, log, onProgress, clock);
+  const opening = openDatabase(config, log, onProgress, clock);
+  // Loading the rest takes half as long as opening does, so the two go side by side.
+  const loading = import('./compose.js');
+  loading.catch(() => {});
+  const { database, stats } = await opening;
   try {
-    return await composeServer(config, log, onProgress, clock, database, stats);
+    const { composeServer } = await loading;
+    return await composeServer({ config, log, onProgress, clock, database, stats });
   } catch (error) {
     await database.close();
     throw error;
   }
 }
-
-type DatabaseStats = () => { sessionsInUse: number; waiting: number; fsyncs?: number; reopens?: number };
 
 async function openDatabase(
   config: Config,
@@ -93,133 +64,13 @@ async function openDatabase(
     return { database, stats: () => database.stats() };
   }
   const { openEmbedded } = await import('./db/embedded.js');
-  const onLockLost = (reason: string): void => {
-    // Another process may be writing by now. Nothing here can go on, so the process ends as it does for any unexpected failure.
-    setImmediate(() => {
-      throw new Error(`the data folder is no longer this process's: ${reason}`);
-    });
-  };
   const database = await openEmbedded({ dataDir: config.dataDir, clock, onLog, onProgress, onLockLost });
   return { database, stats: () => database.stats() };
 }
 
-async function composeServer(
-  config: Config,
-  log: Logger,
-  onProgress: (text: string) => void,
-  clock: Clock,
-  database: Database,
-  stats: DatabaseStats,
-): Promise<RunningServer> {
-  await migrate(database, onProgress);
-  const dataDir = database.engine === 'embedded' ? config.dataDir : null;
-  const token = await adminToken(config.adminToken, config.dataDir);
-  const cursors = new CursorSigner(await readCursorSecret(database));
-  const telemetry = createTelemetry();
-  const failed = (task: string) => (error: unknown) => {
-    telemetry.backgroundFailures.inc({ task });
-    log.warn({ task, err: error }, 'background work failed and will be tried again');
-  };
-
-  const authenticator = new Authenticator(database, clock, token.value);
-  const forget = (): void => authenticator.forget();
-  const keys = new Keys(database, clock, forget);
-  const orgs = new Orgs(database, clock, forget);
-  const keyUsage = new KeyUsage(database, clock, failed('key usage'));
-  const limiter = new RateLimiter(clock);
-
-  const partitions = new Partitions(database, clock, failed('partitions'));
-  const wakeups = new Wakeups();
-  const announcer = new Announcer(database, wakeups, failed('announcer'));
-  const ingest = new GroupCommit({
-    clock,
-    store: (batch) =>
-      storeBatch(
-        {
-          database,
-          clock,
-          outcomeWaitMsMax,
-          onStored: (stored, outcome, durationMs) => {
-            countBatch(telemetry, outcome, durationMs);
-            announcer.appended(new Set(stored.map((event: NewEvent) => event.org)));
-          },
-          onFailure: (error) => {
-            const kind = error instanceof StorageError ? (error.sqlstate ?? error.kind) : 'outcome_unknown';
-            telemetry.batchFailures.inc({ kind });
-            log.warn({ err: error }, 'a batch could not be stored');
-          },
-        },
-        batch,
-      ),
-    batchEventsMax,
-    batchBytesMax,
-    queueBytesMax: config.queueBytesMax,
-    queueAgeMsMax: config.queueAgeMsMax,
+/** Another process may be writing by now. Nothing here can go on, so the process ends as it does for any unexpected failure. */
+function onLockLost(reason: string): void {
+  setImmediate(() => {
+    throw new Error(`the data folder is no longer this process's: ${reason}`);
   });
-  const inbox = new Inbox(database, clock, wakeups);
-  const readiness = new Readiness(clock, () => probeStorage(database, Math.floor(clock.now() / 86_400_000)));
-
-  registerGauges(telemetry, {
-    queueEvents: () => ingest.waitingEvents,
-    queueBytes: () => ingest.waitingBytes,
-    inboxWaiters: () => wakeups.waiting,
-    sessionsInUse: () => stats().sessionsInUse,
-    sessionsWaiting: () => stats().waiting,
-    embedded:
-      database.engine === 'embedded' ? () => ({ fsyncs: stats().fsyncs ?? 0, reopens: stats().reopens ?? 0 }) : null,
-  });
-
-  const orgTable = orgRoutes({ orgs, cursors });
-  const http = new HttpServer({
-    host: config.host,
-    port: config.port,
-    admission: { authenticator, limiter, keyUsage, bodyBytesMax },
-    routes: [
-      ...eventRoutes({ database, ingest }),
-      ...inboxRoutes({ database, inbox, cursors, clock, telemetry }),
-      ...keyRoutes({ keys, cursors, clock }),
-      orgTable.own,
-      ...orgTable.admin,
-      ...operationsRoutes({ readiness, telemetry }),
-    ],
-    telemetry,
-    log,
-    drainMsMax: config.shutdownSeconds * 1000,
-  });
-  const metrics = config.metricsPort === null ? [] : [new MetricsServer(config.host, config.metricsPort, telemetry)];
-
-  // Stopped in reverse: the door first, then what stands behind it.
-  const services = [partitions, announcer, keyUsage, ingest, ...metrics, http];
-  const first = dataDir === null ? null : await firstStart(orgs, dataDir);
-  await startAll(services);
-
-  let stopping: Promise<void> | null = null;
-  const stop = async (): Promise<void> => {
-    readiness.drain();
-    inbox.drain();
-    try {
-      await stopAll(services);
-    } finally {
-      await database.close();
-    }
-  };
-  return {
-    address: http.address,
-    engine: database.engine,
-    dataDir,
-    adminToken: token,
-    firstStart: first,
-    announced: () => (dataDir === null || first === null ? Promise.resolve() : firstKeyShown(dataDir)),
-    stop: () => (stopping ??= stop()),
-  };
-}
-
-function countBatch(telemetry: Telemetry, outcome: BatchOutcome, durationMs: number): void {
-  telemetry.batchEvents.observe(outcome.events.length);
-  telemetry.batchSeconds.observe(durationMs / 1000);
-  telemetry.eventsStored.inc(outcome.storedEvents);
-  for (const { kind } of outcome.events) {
-    if (kind === 'duplicate') telemetry.eventsDuplicate.inc();
-    else if (kind === 'dedup_mismatch') telemetry.eventsMismatched.inc();
-  }
 }

@@ -31,12 +31,14 @@ export class KeyUsage implements Service {
 
   start(): Promise<void> {
     this.#cancelTimer = this.clock.after(flushMs, () => {
-      this.#flushing = this.flush();
-      void this.#flushing.then(() => {
-        if (this.#cancelTimer !== null) void this.start();
-      });
+      this.#flushing = this.#flushAndGoOn();
     });
     return Promise.resolve();
+  }
+
+  async #flushAndGoOn(): Promise<void> {
+    await this.flush();
+    if (this.#cancelTimer !== null) await this.start();
   }
 
   async stop(): Promise<void> {

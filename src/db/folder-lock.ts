@@ -102,7 +102,7 @@ async function hold(path: string): Promise<Server | 'taken' | undefined> {
 /** Looks at the file every second. Returns the end of it, which says whether the lock was still held. */
 function watch(file: string, text: string, { clock, onLost }: FolderLockOptions): () => boolean {
   let held = true;
-  let cancel: () => void = () => {};
+  let cancel: (() => void) | undefined;
   const look = async (): Promise<void> => {
     const now = await readText(file).catch(() => text);
     if (!held) return;
@@ -117,7 +117,7 @@ function watch(file: string, text: string, { clock, onLost }: FolderLockOptions)
   };
   cancel = clock.after(watchMs, () => void look());
   return () => {
-    cancel();
+    cancel?.();
     const wasHeld = held;
     held = false;
     return wasHeld;

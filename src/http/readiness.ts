@@ -26,19 +26,15 @@ export class Readiness {
     return this.#last.failing;
   }
 
-  async #probe(): Promise<string | null> {
-    let cancel = (): void => {};
-    const late = new Promise<never>((_, reject) => {
-      cancel = this.clock.after(probeMsMax, () => reject(new Error('the storage did not answer')));
+  #probe(): Promise<string | null> {
+    const answer = this.probeStorage().then(
+      () => null,
+      () => 'storage',
+    );
+    const late = new Promise<string>((resolve) => {
+      this.clock.after(probeMsMax, () => resolve('storage'));
     });
-    try {
-      await Promise.race([this.probeStorage(), late]);
-      return null;
-    } catch {
-      return 'storage';
-    } finally {
-      cancel();
-    }
+    return Promise.race([answer, late]);
   }
 }
 

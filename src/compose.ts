@@ -1,0 +1,167 @@
+/** The composition root: builds every part by hand, in the order in which an event flows. The one file that sees all. */
+import type { DatabaseStats, RunningServer } from './app.js';
+import { Authenticator } from './admission/authenticate.js';
+import { KeyUsage } from './admission/key-usage.js';
+import { RateLimiter } from './admission/rate-limit.js';
+import type { Clock } from './clock.js';
+import type { Config } from './config.js';
+import type { Database } from './db/database.js';
+import { StorageError } from './db/database.js';
+import { migrate } from './db/migrate.js';
+import { probeStorage } from './db/sql/probe.js';
+import { readCursorSecret } from './db/sql/secrets.js';
+import type { BatchOutcome } from './event-log/append.js';
+import { Announcer } from './event-log/announcer.js';
+import type { NewEvent } from './event-log/new-event.js';
+import { Partitions } from './event-log/partitions.js';
+import { Wakeups } from './event-log/wakeups.js';
+import { CursorSigner } from './http/cursor.js';
+import { MetricsServer } from './http/metrics-server.js';
+import { Readiness } from './http/readiness.js';
+import { eventRoutes } from './http/routes/events.js';
+import { inboxRoutes } from './http/routes/inbox.js';
+import { keyRoutes } from './http/routes/keys.js';
+import { operationsRoutes } from './http/routes/operations.js';
+import { orgRoutes } from './http/routes/orgs.js';
+import { HttpServer } from './http/server.js';
+import { Inbox } from './inbox/inbox.js';
+import { bodyBytesMax } from './ingest/envelope.js';
+import { GroupCommit } from './ingest/group-commit.js';
+import { storeBatch } from './ingest/store-batch.js';
+import { startAll, stopAll } from './lifecycle.js';
+import type { Logger } from './log.js';
+import type { Telemetry } from './telemetry.js';
+import { createTelemetry, registerGauges } from './telemetry.js';
+import { Keys } from './tenancy/keys.js';
+import { Orgs } from './tenancy/orgs.js';
+import { adminToken, firstKeyShown, firstStart } from './tenancy/first-start.js';
+
+const batchEventsMax = 1_000;
+const batchBytesMax = 8 * 1024 * 1024;
+/** How long to ask what became of a COMMIT without an answer: below the time that clients usually wait. */
+const outcomeWaitMsMax = 8_000;
+
+export interface Parts {
+  readonly config: Config;
+  readonly log: Logger;
+  readonly onProgress: (text: string) => void;
+  readonly clock: Clock;
+  readonly database: Database;
+  readonly stats: DatabaseStats;
+}
+
+/** Brings the schema up to date, builds every part and starts it. Resolves when events can be taken. */
+export async function composeServer(parts: Parts): Promise<RunningServer> {
+  const { config, log, onProgress, clock, database, stats } = parts;
+  await migrate(database, onProgress);
+  const dataDir = database.engine === 'embedded' ? config.dataDir : null;
+  const token = await adminToken(config.adminToken, config.dataDir);
+  const cursors = new CursorSigner(await readCursorSecret(database));
+  const telemetry = createTelemetry();
+  const failed = (task: string) => (error: unknown) => {
+    telemetry.backgroundFailures.inc({ task });
+    log.warn({ task, err: error }, 'background work failed and will be tried again');
+  };
+
+  const authenticator = new Authenticator(database, clock, token.value);
+  const forget = (): void => authenticator.forget();
+  const keys = new Keys(database, clock, forget);
+  const orgs = new Orgs(database, clock, forget);
+  const keyUsage = new KeyUsage(database, clock, failed('key usage'));
+  const limiter = new RateLimiter(clock);
+
+  const partitions = new Partitions(database, clock, failed('partitions'));
+  const wakeups = new Wakeups();
+  const announcer = new Announcer(database, wakeups, failed('announcer'));
+  const ingest = new GroupCommit({
+    clock,
+    store: (batch) =>
+      storeBatch(
+        {
+          database,
+          clock,
+          outcomeWaitMsMax,
+          onStored: (stored, outcome, durationMs) => {
+            countBatch(telemetry, outcome, durationMs);
+            announcer.appended(new Set(stored.map((event: NewEvent) => event.org)));
+          },
+          onFailure: (error) => {
+            const kind = error instanceof StorageError ? (error.sqlstate ?? error.kind) : 'outcome_unknown';
+            telemetry.batchFailures.inc({ kind });
+            log.warn({ err: error }, 'a batch could not be stored');
+          },
+        },
+        batch,
+      ),
+    batchEventsMax,
+    batchBytesMax,
+    queueBytesMax: config.queueBytesMax,
+    queueAgeMsMax: config.queueAgeMsMax,
+  });
+  const inbox = new Inbox(database, clock, wakeups);
+  const readiness = new Readiness(clock, () => probeStorage(database, Math.floor(clock.now() / 86_400_000)));
+
+  registerGauges(telemetry, {
+    queueEvents: () => ingest.waitingEvents,
+    queueBytes: () => ingest.waitingBytes,
+    inboxWaiters: () => wakeups.waiting,
+    sessionsInUse: () => stats().sessionsInUse,
+    sessionsWaiting: () => stats().waiting,
+    embedded:
+      database.engine === 'embedded' ? () => ({ fsyncs: stats().fsyncs ?? 0, reopens: stats().reopens ?? 0 }) : null,
+  });
+
+  const orgTable = orgRoutes({ orgs, cursors });
+  const http = new HttpServer({
+    host: config.host,
+    port: config.port,
+    admission: { authenticator, limiter, keyUsage, bodyBytesMax },
+    routes: [
+      ...eventRoutes({ database, ingest }),
+      ...inboxRoutes({ database, inbox, cursors, clock, telemetry }),
+      ...keyRoutes({ keys, cursors, clock }),
+      orgTable.own,
+      ...orgTable.admin,
+      ...operationsRoutes({ readiness, telemetry }),
+    ],
+    telemetry,
+    log,
+    drainMsMax: config.shutdownSeconds * 1000,
+  });
+  const metrics = config.metricsPort === null ? [] : [new MetricsServer(config.host, config.metricsPort, telemetry)];
+
+  // Stopped in reverse: the door first, then what stands behind it.
+  const services = [partitions, announcer, keyUsage, ingest, ...metrics, http];
+  const first = dataDir === null ? null : await firstStart(orgs, dataDir);
+  await startAll(services);
+
+  let stopping: Promise<void> | null = null;
+  const stop = async (): Promise<void> => {
+    readiness.drain();
+    inbox.drain();
+    try {
+      await stopAll(services);
+    } finally {
+      await database.close();
+    }
+  };
+  return {
+    address: http.address,
+    engine: database.engine,
+    dataDir,
+    adminToken: token,
+    firstStart: first,
+    announced: () => (dataDir === null || first === null ? Promise.resolve() : firstKeyShown(dataDir)),
+    stop: () => (stopping ??= stop()),
+  };
+}
+
+function countBatch(telemetry: Telemetry, outcome: BatchOutcome, durationMs: number): void {
+  telemetry.batchEvents.observe(outcome.events.length);
+  telemetry.batchSeconds.observe(durationMs / 1000);
+  telemetry.eventsStored.inc(outcome.storedEvents);
+  for (const { kind } of outcome.events) {
+    if (kind === 'duplicate') telemetry.eventsDuplicate.inc();
+    else if (kind === 'dedup_mismatch') telemetry.eventsMismatched.inc();
+  }
+}
