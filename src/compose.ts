@@ -18,11 +18,7 @@ import { Wakeups } from './event-log/wakeups.js';
 import { CursorSigner } from './http/cursor.js';
 import { MetricsServer } from './http/metrics-server.js';
 import { Readiness } from './http/readiness.js';
-import { eventRoutes } from './http/routes/events.js';
-import { inboxRoutes } from './http/routes/inbox.js';
-import { keyRoutes } from './http/routes/keys.js';
-import { operationsRoutes } from './http/routes/operations.js';
-import { orgRoutes } from './http/routes/orgs.js';
+import { routeTable } from './http/routes/table.js';
 import { HttpServer } from './http/server.js';
 import { Inbox } from './inbox/inbox.js';
 import { bodyBytesMax } from './ingest/envelope.js';
@@ -88,6 +84,7 @@ export async function composeServer(parts: Parts): Promise<RunningServer> {
           onFailure: (error) => {
             const kind = error instanceof StorageError ? (error.sqlstate ?? error.kind) : 'outcome_unknown';
             telemetry.batchFailures.inc({ kind });
+            if (kind === missingTable) partitions.check();
             log.warn({ err: error }, 'a batch could not be stored');
           },
         },
@@ -111,21 +108,14 @@ export async function composeServer(parts: Parts): Promise<RunningServer> {
       database.engine === 'embedded' ? () => ({ fsyncs: stats().fsyncs ?? 0, reopens: stats().reopens ?? 0 }) : null,
   });
 
-  const orgTable = orgRoutes({ orgs, cursors });
   const http = new HttpServer({
     host: config.host,
     port: config.port,
     admission: { authenticator, limiter, keyUsage, bodyBytesMax },
-    routes: [
-      ...eventRoutes({ database, ingest }),
-      ...inboxRoutes({ database, inbox, cursors, clock, telemetry }),
-      ...keyRoutes({ keys, cursors, clock }),
-      orgTable.own,
-      ...orgTable.admin,
-      ...operationsRoutes({ readiness, telemetry }),
-    ],
+    routes: routeTable({ database, ingest, inbox, keys, orgs, cursors, clock, readiness, telemetry }),
     telemetry,
     log,
+    clock,
     drainMsMax: config.shutdownSeconds * 1000,
   });
   const metrics = config.metricsPort === null ? [] : [new MetricsServer(config.host, config.metricsPort, telemetry)];

@@ -39,7 +39,7 @@ const depthMax = 4;
 
 /**
  * A copy without the values of secret fields, made only where there are any. A walk, because pino's own redaction with wildcards cost 45 µs a
- * line where this costs about one.
+ * line where this costs about three.
  */
 function redact(fields: Record<string, unknown>, depth = 1): Record<string, unknown> {
   let copy: Record<string, unknown> | undefined;

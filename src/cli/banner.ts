@@ -11,7 +11,7 @@ export interface BannerLine {
 /** Where the banner goes; `isTTY` is absent or false on what is no terminal. */
 export type Output = Writable & { readonly isTTY?: boolean; hasColors?(): boolean };
 
-type Announced = Omit<RunningServer, 'stop' | 'announced'>;
+type Announced = Pick<RunningServer, 'address' | 'engine' | 'dataDir' | 'adminToken' | 'firstStart'>;
 
 export function bannerLines(server: Announced): readonly BannerLine[] {
   const sections = [

@@ -8,7 +8,9 @@ import { bannerLines, printBanner } from './banner.js';
 import { failureSentence } from './failure.js';
 import { stopOnSignal } from './shutdown.js';
 
-export type StartServer = (config: Config, log: Logger, onProgress: (text: string) => void) => Promise<RunningServer>;
+/** What the process needs of the server: something to say, and its end. */
+export type Startable = Parameters<typeof bannerLines>[0] & Pick<RunningServer, 'announced' | 'stop'>;
+export type StartServer = (config: Config, log: Logger, onProgress: (text: string) => void) => Promise<Startable>;
 
 /** What a stop may take beyond the time that requests have to finish: the flush, and closing the database. */
 const stopMarginSeconds = 5;
@@ -25,15 +27,17 @@ export async function start(config: Config, startServer: StartServer): Promise<v
     process.exit(1);
   });
 
-  const starting = startServer(config, log, say);
-  const isStopping = stopOnSignal(async () => (await starting).stop(), {
+  // Before the start, so that no signal finds the process half started and unheard.
+  let starting: Promise<Startable> | undefined;
+  const isStopping = stopOnSignal(async () => (await starting)?.stop(), {
     limitSeconds: config.shutdownSeconds + stopMarginSeconds,
     log,
     clock: systemClock,
   });
 
-  let server: RunningServer;
+  let server: Startable;
   try {
+    starting = startServer(config, log, say);
     server = await starting;
   } catch (error) {
     log.debug({ err: error }, 'the start failed');
@@ -43,7 +47,7 @@ export async function start(config: Config, startServer: StartServer): Promise<v
   if (!isStopping()) await announce(server, log);
 }
 
-async function announce(server: RunningServer, log: Logger): Promise<void> {
+async function announce(server: Startable, log: Logger): Promise<void> {
   try {
     await printBanner(bannerLines(server));
   } catch (error) {

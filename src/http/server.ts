@@ -1,8 +1,10 @@
-import type { AddressInfo } from 'node:net';
+import type { IncomingMessage } from 'node:http';
+import type { AddressInfo, Socket } from 'node:net';
 import Fastify from 'fastify';
 import Type from 'typebox';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { Identity } from '../admission/authenticate.js';
+import type { Clock } from '../clock.js';
 import { Problem } from '../errors.js';
 import { parseJsonBody } from '../ingest/json-body.js';
 import type { Service } from '../lifecycle.js';
@@ -25,6 +27,7 @@ export interface HttpServerOptions {
   readonly admission: Admission;
   readonly telemetry: Telemetry;
   readonly log: Logger;
+  readonly clock: Clock;
   /** How long requests under way may take after `stop`. */
   readonly drainMsMax: number;
 }
@@ -37,7 +40,8 @@ const headerBytesMax = 16 * 1024;
 interface RequestState {
   identity: Identity | null;
   rateHeaders: Readonly<Record<string, string>> | null;
-  startedAtMs: number;
+  readonly bucket: string;
+  readonly startedAtMs: number;
 }
 
 const states = new WeakMap<FastifyRequest, RequestState>();
@@ -72,11 +76,12 @@ export class HttpServer implements Service {
   }
 
   async #stop(): Promise<void> {
-    const hardStop = setTimeout(() => this.#fastify.server.closeAllConnections(), this.#options.drainMsMax);
+    const { clock, drainMsMax } = this.#options;
+    const cancelHardStop = clock.after(drainMsMax, () => this.#fastify.server.closeAllConnections());
     try {
       await this.#fastify.close();
     } finally {
-      clearTimeout(hardStop);
+      cancelHardStop();
     }
   }
 }
@@ -89,7 +94,8 @@ function createFastify(options: HttpServerOptions): FastifyInstance {
     return503OnClosing: false,
     exposeHeadRoutes: true,
     routerOptions: { maxParamLength: 512 },
-    http: { maxHeaderSize: headerBytesMax },
+    // Node would answer a request without Host by itself, with a bare 400; the hook below refuses it in our words.
+    http: { maxHeaderSize: headerBytesMax, requireHostHeader: false },
     genReqId: requestIdOf,
     clientErrorHandler: answerClientError,
     frameworkErrors: (error, request, reply) => {
@@ -102,13 +108,16 @@ function createFastify(options: HttpServerOptions): FastifyInstance {
   fastify.setErrorHandler((error, request, reply) => {
     sendError(error, request, reply, options);
   });
-  fastify.setNotFoundHandler((request, reply) => {
-    sendError(notFound(request, options.routes as readonly Route[]), request, reply, options);
-  });
   fastify.addHook('onRequest', (request, reply, done) => {
     reply.header('X-Request-Id', request.id);
-    done();
+    if (!namesOneHost(request.raw)) done(new Problem('bad_request', 'Send the Host header, once.'));
+    // Here and not in a handler, which would come after the body is read.
+    else if (request.is404) done(notFound(request, options.routes as readonly Route[]));
+    else done();
   });
+  // Node's own answers to these have neither a body nor a request id. An expectation that is not known may be ignored (RFC 9110, 10.1.1).
+  fastify.server.on('checkExpectation', (request, response) => fastify.server.emit('request', request, response));
+  fastify.server.on('connect', (_request, socket: Socket) => answerClientError(new Error('CONNECT'), socket));
   return fastify;
 }
 
@@ -126,12 +135,14 @@ function addRoute(fastify: FastifyInstance, route: Route, options: HttpServerOpt
     return observer;
   };
   const bucket = route.bucket ?? 'none';
+  // What operators read has one form each, whatever is asked for: a collector of metrics asks for text.
+  const isNegotiated = route.path.startsWith('/v1/');
 
   fastify.route({
     method: route.method,
     url: route.path,
     onRequest: (request, _reply, done) => {
-      const state: RequestState = { identity: null, rateHeaders: null, startedAtMs: performance.now() };
+      const state: RequestState = { identity: null, rateHeaders: null, bucket, startedAtMs: performance.now() };
       states.set(request, state);
       const { headers } = request.raw;
       const admit = (caller: Awaited<ReturnType<typeof admitCaller>>): void => {
@@ -148,6 +159,7 @@ function addRoute(fastify: FastifyInstance, route: Route, options: HttpServerOpt
           done();
           return;
         }
+        // oxlint-disable-next-line promise/no-callback-in-promise -- Fastify's hooks without a promise cost the usual request less
         caller.then(admit).then(() => done(), done);
       } catch (error) {
         done(error as Error);
@@ -155,14 +167,14 @@ function addRoute(fastify: FastifyInstance, route: Route, options: HttpServerOpt
     },
     handler: async (request, reply) => {
       const state = states.get(request);
-      if (!acceptsJson(request.raw.headers.accept)) {
+      if (isNegotiated && !acceptsJson(request.raw.headers.accept)) {
         throw new Problem('not_acceptable', 'The answer is JSON. Accept application/json.');
       }
       const raw = await readRaw(request, admission.bodyBytesMax);
       const context: Context & { identity: Identity | null } = {
         request,
         params: request.params as Record<string, string>,
-        query: readQuery(request.raw.url ?? ''),
+        query: queryAfterBody(() => readQuery(request.raw.url ?? ''), route, raw),
         body: readBody(raw),
         raw,
         clientGone: () => clientGone(reply.raw),
@@ -186,6 +198,16 @@ function queryReaderOf(route: Route): (url: string) => Record<string, unknown> {
   };
 }
 
+/** A body that is no JSON (400) is refused before a query that is not valid (422). */
+function queryAfterBody(read: () => Record<string, unknown>, { body }: Route, raw: Buffer): Record<string, unknown> {
+  try {
+    return read();
+  } catch (error) {
+    if (body !== undefined && raw.length > 0) parseJsonBody(raw);
+    throw error;
+  }
+}
+
 function bodyReaderOf({ body }: Route): (raw: Buffer) => Readonly<Record<string, unknown>> {
   if (body === undefined || body === 'raw') return () => ({});
   const validate = bodyValidator(body);
@@ -198,8 +220,10 @@ function bodyReaderOf({ body }: Route): (raw: Buffer) => Readonly<Record<string,
 }
 
 async function readRaw(request: FastifyRequest, bytesMax: number): Promise<Buffer> {
-  const body = hasBody(request.raw.headers) && Buffer.isBuffer(request.body) ? request.body : noBytes;
-  return request.raw.headers['content-encoding']?.trim().toLowerCase() === 'gzip' ? decompress(body, bytesMax) : body;
+  const { body } = request;
+  const { headers } = request.raw;
+  if (!hasBody(headers) || !Buffer.isBuffer(body)) return noBytes;
+  return headers['content-encoding']?.trim().toLowerCase() === 'gzip' ? decompress(body, bytesMax) : body;
 }
 
 function send(reply: FastifyReply, { status, headers, body, mediaType }: Reply, more: Reply['headers'] | null) {
@@ -207,15 +231,17 @@ function send(reply: FastifyReply, { status, headers, body, mediaType }: Reply, 
   if (headers !== undefined) reply.headers(headers);
   if (more !== null && more !== undefined) reply.headers(more);
   if (body === null) return reply.send();
-  return reply.header('Content-Type', mediaType ?? 'application/json').send(body);
+  return reply
+    .serializer(asText)
+    .header('Content-Type', mediaType ?? 'application/json')
+    .send(body);
 }
 
 function sendError(error: unknown, request: FastifyRequest, reply: FastifyReply, options: HttpServerOptions): void {
   const problem = fromFastify(error, options.admission.bodyBytesMax) ?? toProblem(error);
   options.telemetry.problems.inc({ code: problem.code });
   if (problem.code === 'rate_limited' || problem.code === 'rate_exceeds_burst') {
-    const bucket = request.routeOptions.url === '/v1/events' ? 'write' : 'other';
-    options.telemetry.rateLimited.inc({ bucket, mode: 'enforce' });
+    options.telemetry.rateLimited.inc({ bucket: states.get(request)?.bucket ?? 'none', mode: 'enforce' });
   }
   const line = { request_id: request.id, method: request.method, route: request.routeOptions.url, code: problem.code };
   if (problem.status >= 500) options.log.warn({ ...line, err: problem.cause }, 'request failed');
@@ -244,11 +270,31 @@ function fromFastify(error: unknown, bodyBytesMax: number): Problem | null {
 
 /** 404 where no route has this path, 405 where one has it with another method. */
 function notFound(request: FastifyRequest, routes: readonly Route[]): Problem {
-  const path = (request.raw.url ?? '').split('?', 1)[0] ?? '';
+  const path = routedPath(request.raw.url ?? '');
   const methods = routes.filter((route) => matches(route.path, path)).map((route) => route.method);
   if (methods.length === 0) return new Problem('not_found', `There is nothing at this path.`);
   const allow = [...new Set(methods.flatMap((method) => (method === 'GET' ? ['GET', 'HEAD'] : [method])))].join(', ');
   return new Problem('method_not_allowed', `This path takes ${allow}.`, { headers: { Allow: allow } });
+}
+
+/** The path as the router reads it: without an origin before it or a query behind it, percent-encoding resolved. */
+function routedPath(url: string): string {
+  const [path = ''] = url.replace(/^https?:\/\/[^/?#]*/i, '').split(/[?#]/, 1);
+  try {
+    return decodeURI(path);
+  } catch {
+    return path;
+  }
+}
+
+/** RFC 9112, 3.2: HTTP/1.1 needs one Host, and more than one may have been read by different rules on the way here. */
+function namesOneHost({ rawHeaders, httpVersionMinor }: IncomingMessage): boolean {
+  let hosts = 0;
+  for (let i = 0; i < rawHeaders.length; i += 2) {
+    const name = rawHeaders[i] ?? '';
+    if (name.length === 4 && name.toLowerCase() === 'host') hosts++;
+  }
+  return hosts === 1 || (hosts === 0 && httpVersionMinor === 0);
 }
 
 function matches(template: string, path: string): boolean {
@@ -261,3 +307,5 @@ function matches(template: string, path: string): boolean {
 
 const noFields = Type.Object({}, { additionalProperties: false });
 const noBytes = Buffer.alloc(0);
+/** With a serializer of its own, a reply keeps its media type: fastify adds a charset otherwise, which JSON does not have. */
+const asText = (text: unknown): string => text as string;

@@ -12,7 +12,6 @@ import { test } from 'node:test';
 import type { TestContext } from 'node:test';
 import { promisify } from 'node:util';
 import { bannerLines, printBanner, shellQuote } from '../../src/cli/banner.js';
-import type { RunningServer } from '../../src/app.js';
 
 type Announced = Parameters<typeof bannerLines>[0];
 
@@ -123,7 +122,7 @@ test('later starts tell how to make a key, and the command finds the admin token
     mkdirSync(dataDir);
     const path = join(dataDir, 'admin-token');
     writeFileSync(path, `token of ${name}\n`);
-    const server: RunningServer['adminToken'] = { value: '', path, isNew: false };
+    const server: Announced['adminToken'] = { value: '', path, isNew: false };
     const command = commands({ ...later, address, dataDir, adminToken: server }).find((line) =>
       line.includes('/v1/orgs'),
     );

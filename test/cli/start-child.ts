@@ -1,6 +1,6 @@
 /** `sluice start` with a server that is not there. The argument says what it does; `announced` and `stop` show on standard error. */
-import type { RunningServer } from '../../src/app.js';
 import { say, start } from '../../src/cli/start.js';
+import type { Startable } from '../../src/cli/start.js';
 import { readInvocation } from '../../src/config.js';
 
 // The channel keeps this process alive as a listening server would.
@@ -10,7 +10,7 @@ const behaviour = process.argv[2];
 const invocation = readInvocation([], { SLUICE_LOG_LEVEL: process.argv[3] ?? 'info' });
 if (invocation.kind !== 'start') throw new Error('unreachable');
 
-const server: RunningServer = {
+const server: Startable = {
   address: 'http://127.0.0.1:8080',
   engine: 'embedded',
   dataDir: '/data',
