@@ -15,8 +15,6 @@ export interface RunningServer {
   /** Absolute; null on PostgreSQL. */
   readonly dataDir: string | null;
   readonly adminToken: AdminToken;
-  /** Every route there is. */
-  readonly routes: readonly Pick<Route, 'method' | 'path' | 'access'>[];
   /** The demo org's key, which can be shown only now. */
   readonly firstStart: FirstStart | null;
   /** The key has been shown: the next start shows none. */

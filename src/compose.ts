@@ -36,6 +36,8 @@ const batchEventsMax = 1_000;
 const batchBytesMax = 8 * 1024 * 1024;
 /** How long to ask what became of a COMMIT without an answer: below the time that clients usually wait. */
 const outcomeWaitMsMax = 8_000;
+/** SQLSTATE undefined_table: a day has no partition. */
+const missingTable = '42P01';
 
 export interface Parts {
   readonly config: Config;

@@ -29,7 +29,7 @@ export type Caller = Identity | { readonly kind: 'admin' };
 const believedMsMax = 500;
 /** Keys remembered, unknown ones included. */
 const rememberedKeysMax = 50_000;
-/** Look-ups under way; beyond it a flood of unknown keys is refused without one. */
+/** Look-ups under way, of all keys; beyond it a flood of unknown keys is refused without one. */
 const lookupsMax = 256;
 
 interface Remembered {
@@ -37,12 +37,19 @@ interface Remembered {
   readonly askedAtMs: number;
 }
 
+interface Lookup {
+  readonly askedAtMs: number;
+  readonly identity: Promise<Identity | null>;
+}
+
 export class Authenticator {
   readonly #database: Database;
   readonly #clock: Clock;
   readonly #adminTokenHash: Buffer;
   readonly #remembered = new Map<string, Remembered>();
-  readonly #lookups = new Map<string, Promise<Identity | null>>();
+  /** What a request may wait for together with others. */
+  readonly #lookups = new Map<string, Lookup>();
+  #lookupsUnderWay = 0;
   /** Raised when this node changes a key or an org: a look-up that began before is not remembered. */
   #generation = 0;
 
@@ -87,31 +94,39 @@ export class Authenticator {
     return identity;
   }
 
-  /** One look-up per key at a time; whoever asks meanwhile gets its result or its failure. */
+  /**
+   * One look-up per key at a time; whoever asks meanwhile gets its result or its failure. One that is older than `believedMsMax`, because the
+   * storage is slow, may have missed a change: it is not waited for any more.
+   */
   #lookUp(name: string, hash: Buffer): Promise<Identity | null> {
+    const askedAtMs = this.#clock.monotonic();
     const underWay = this.#lookups.get(name);
-    if (underWay !== undefined) return underWay;
-    if (this.#lookups.size >= lookupsMax) {
-      const detail = 'Too many unknown keys are being looked up. Try again after the time in Retry-After.';
+    if (underWay !== undefined && askedAtMs - underWay.askedAtMs < believedMsMax) return underWay.identity;
+    if (this.#lookupsUnderWay >= lookupsMax) {
+      const detail = 'Too many keys are being looked up. Try again after the time in Retry-After.';
       return Promise.reject(new Problem('overloaded', detail, { retryAfterSeconds: 1 }));
     }
-    const generation = this.#generation;
-    const askedAtMs = this.#clock.monotonic();
-    const lookup = this.#read(hash).then(
-      (identity) => {
-        if (generation === this.#generation) {
-          this.#lookups.delete(name);
-          this.#remember(name, { identity, askedAtMs });
-        }
-        return identity;
-      },
-      (error: unknown) => {
-        if (generation === this.#generation) this.#lookups.delete(name);
-        throw error;
-      },
-    );
+    const lookup = { askedAtMs, identity: this.#readAndRemember(name, hash, askedAtMs) };
     this.#lookups.set(name, lookup);
-    return lookup;
+    const done = (): void => {
+      if (this.#lookups.get(name) === lookup) this.#lookups.delete(name);
+    };
+    lookup.identity.then(done, done);
+    return lookup.identity;
+  }
+
+  async #readAndRemember(name: string, hash: Buffer, askedAtMs: number): Promise<Identity | null> {
+    const generation = this.#generation;
+    this.#lookupsUnderWay++;
+    try {
+      const identity = await this.#read(hash);
+      const known = this.#remembered.get(name);
+      const isNewest = known === undefined || known.askedAtMs <= askedAtMs;
+      if (generation === this.#generation && isNewest) this.#remember(name, { identity, askedAtMs });
+      return identity;
+    } finally {
+      this.#lookupsUnderWay--;
+    }
   }
 
   async #read(hash: Buffer): Promise<Identity | null> {
@@ -143,15 +158,11 @@ function readCredential(headers: IncomingHttpHeaders): string {
   const apiKey = headers['x-api-key'];
   const key = typeof apiKey === 'string' && apiKey !== '' ? apiKey : undefined;
   if (bearer !== undefined && key !== undefined && bearer !== key) {
-    throw new Problem('invalid_key', 'Authorization and X-API-Key name different keys. Send one of them.', challenge);
+    throw new Problem('invalid_key', 'Authorization and X-API-Key name different keys. Send one of them.');
   }
   const credential = bearer ?? key;
   if (credential === undefined) {
-    throw new Problem(
-      'missing_key',
-      'Send your key as "Authorization: Bearer slk_live_…" or "X-API-Key: slk_live_…".',
-      challenge,
-    );
+    throw new Problem('missing_key', 'Send your key as "Authorization: Bearer slk_live_…" or "X-API-Key: slk_live_…".');
   }
   return credential;
 }
@@ -160,13 +171,11 @@ function bearerToken(header: string | undefined): string | undefined {
   if (header === undefined || header === '') return undefined;
   const match = /^Bearer +(\S+) *$/i.exec(header);
   if (match?.[1] === undefined) {
-    throw new Problem('invalid_key', 'The Authorization header must be "Bearer" and a key.', challenge);
+    throw new Problem('invalid_key', 'The Authorization header must be "Bearer" and a key.');
   }
   return match[1];
 }
 
-const challenge = { headers: { 'WWW-Authenticate': 'Bearer' } };
-
 function unknownKey(): Problem {
-  return new Problem('invalid_key', 'This key is not known, has ended, or was revoked.', challenge);
+  return new Problem('invalid_key', 'This key is not known, has ended, or was revoked.');
 }

@@ -1,6 +1,7 @@
 import type { Clock } from '../clock.js';
 import { Problem } from '../errors.js';
 import type { Limits } from '../tenancy/tiers.js';
+import type { BucketRate } from './token-bucket.js';
 import { TokenBucket } from './token-bucket.js';
 
 /** What a request spends. Each has a bucket of its own, so that exhausting one leaves the others. */
@@ -9,8 +10,11 @@ export type BucketClass = 'write' | 'read' | 'consume';
 /** Reads and consumption may happen ten times as often as events are sent. */
 const multiplier: Readonly<Record<BucketClass, number>> = { write: 1, read: 10, consume: 10 };
 
-/** Buckets kept in memory; beyond it, those that are full again are forgotten, which changes nothing for their orgs. */
-const bucketsMax = 100_000;
+/**
+ * Buckets kept in memory. Beyond it, the one that was unused for the longest is forgotten: by then it is full again, which changes nothing for
+ * its org, unless more orgs than this are busy within the minute that a bucket takes to refill.
+ */
+const defaultBucketsMax = 100_000;
 
 export interface Admitted {
   readonly headers: Readonly<Record<string, string>>;
@@ -23,10 +27,13 @@ export interface Admitted {
  */
 export class RateLimiter {
   readonly #clock: Clock;
-  readonly #buckets = new Map<string, { bucket: TokenBucket; limits: Limits; multiplier: number }>();
+  readonly #bucketsMax: number;
+  /** The one that was unused for the longest is first. */
+  readonly #buckets = new Map<string, TokenBucket>();
 
-  constructor(clock: Clock) {
+  constructor(clock: Clock, bucketsMax = defaultBucketsMax) {
     this.#clock = clock;
+    this.#bucketsMax = bucketsMax;
   }
 
   /** Spends `cost` tokens of an org. Throws `rate_limited`, or `rate_exceeds_burst` for what the bucket can never hold. */
@@ -34,7 +41,7 @@ export class RateLimiter {
     const factor = multiplier[bucketClass];
     const rate = { ratePerMinute: limits.ratePerMinute * factor, burst: limits.burst * factor };
     const nowMs = this.#clock.monotonic();
-    const decision = this.#bucket(org, limits, bucketClass, nowMs).take(rate, cost, nowMs);
+    const decision = this.#bucket(`${org} ${bucketClass}`, rate, nowMs).take(rate, cost, nowMs);
     const headers = {
       'RateLimit-Limit': String(rate.burst),
       'RateLimit-Remaining': String(decision.remaining),
@@ -51,27 +58,11 @@ export class RateLimiter {
     throw new Problem('rate_limited', detail, { retryAfterSeconds, headers });
   }
 
-  #bucket(org: string, limits: Limits, bucketClass: BucketClass, nowMs: number): TokenBucket {
-    const name = `${org} ${bucketClass}`;
-    const factor = multiplier[bucketClass];
-    const known = this.#buckets.get(name);
-    if (known !== undefined) {
-      known.limits = limits;
-      return known.bucket;
-    }
-    if (this.#buckets.size >= bucketsMax) this.#forgetFull(nowMs);
-    const bucket = new TokenBucket(
-      { ratePerMinute: limits.ratePerMinute * factor, burst: limits.burst * factor },
-      nowMs,
-    );
-    this.#buckets.set(name, { bucket, limits, multiplier: factor });
+  #bucket(name: string, rate: BucketRate, nowMs: number): TokenBucket {
+    const bucket = this.#buckets.get(name) ?? new TokenBucket(rate, nowMs);
+    this.#buckets.delete(name);
+    this.#buckets.set(name, bucket);
+    if (this.#buckets.size > this.#bucketsMax) this.#buckets.delete(this.#buckets.keys().next().value ?? name);
     return bucket;
-  }
-
-  #forgetFull(nowMs: number): void {
-    for (const [name, { bucket, limits, multiplier: factor }] of this.#buckets) {
-      const rate = { ratePerMinute: limits.ratePerMinute * factor, burst: limits.burst * factor };
-      if (bucket.isFull(rate, nowMs)) this.#buckets.delete(name);
-    }
   }
 }

@@ -41,11 +41,6 @@ export class TokenBucket {
       resetSeconds: (rate.burst - this.#tokens) / perMs / 1000,
     };
   }
-
-  /** Full again after this many milliseconds without use, and then no different from a new one. */
-  isFull(rate: BucketRate, nowMs: number): boolean {
-    return this.#tokens + ((nowMs - this.#refilledAtMs) * rate.ratePerMinute) / 60_000 >= rate.burst;
-  }
 }
 
 /**

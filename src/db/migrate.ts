@@ -45,7 +45,8 @@ export async function migrate(
 async function schemaVersion(tx: Transaction): Promise<number> {
   const { rows } = await tx.query<{ exists: boolean }>({
     name: 'migrate_exists',
-    text: `SELECT to_regclass('schema_migrations') IS NOT NULL AS exists`,
+    // Not by to_regclass, which answers from what the session remembers: after the wait for another migrator that is out of date.
+    text: `SELECT EXISTS (SELECT FROM pg_tables WHERE schemaname = current_schema() AND tablename = 'schema_migrations') AS exists`,
   });
   if (rows[0]?.exists !== true) return 0;
   const version = await tx.query<{ version: number }>({

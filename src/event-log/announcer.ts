@@ -34,7 +34,8 @@ export class Announcer implements Service {
 
   async stop(): Promise<void> {
     await this.#sending;
-    await this.#unlisten?.();
+    // A storage that is gone notifies nobody any more, and must not keep the node from stopping.
+    await this.#unlisten?.().catch(this.onFailure);
     this.#unlisten = null;
   }
 

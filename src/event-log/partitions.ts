@@ -12,7 +12,7 @@ const retryMs = 60_000;
 export class Partitions implements Service {
   readonly name = 'partitions';
   #cancelTimer: (() => void) | null = null;
-  #working: Promise<void> = Promise.resolve();
+  #working: Promise<void> | null = null;
   #stopped = false;
 
   constructor(
@@ -41,19 +41,26 @@ export class Partitions implements Service {
     }
   }
 
-  #schedule(delayMs: number): void {
-    this.#cancelTimer = this.clock.after(delayMs, () => {
-      this.#working = this.ensure().then(
-        () => this.#again(checkMs),
-        (error: unknown) => {
-          this.onFailure(error);
-          this.#again(retryMs);
-        },
-      );
-    });
+  /** Looks at once, because a partition was missed. A clock may jump further than partitions are made ahead: a machine that slept. */
+  check(): void {
+    if (this.#stopped || this.#working !== null) return;
+    this.#cancelTimer?.();
+    this.#working = this.#ensureAndSchedule();
   }
 
-  #again(delayMs: number): void {
-    if (!this.#stopped) this.#schedule(delayMs);
+  async #ensureAndSchedule(): Promise<void> {
+    let nextMs = checkMs;
+    try {
+      await this.ensure();
+    } catch (error) {
+      this.onFailure(error);
+      nextMs = retryMs;
+    }
+    this.#working = null;
+    if (!this.#stopped) this.#schedule(nextMs);
+  }
+
+  #schedule(delayMs: number): void {
+    this.#cancelTimer = this.clock.after(delayMs, () => this.check());
   }
 }

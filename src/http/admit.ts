@@ -85,12 +85,13 @@ export function tooLarge(bytesMax: number): Problem {
   return new Problem('payload_too_large', `The body may have ${bytesMax} bytes at most. Send less, or a link to it.`);
 }
 
-/** Whether a client takes JSON. No header takes anything. */
+/** Whether a client takes JSON: the most specific range decides (RFC 9110, 12.5.1). No header takes anything. */
 export function acceptsJson(accept: string | undefined): boolean {
   if (accept === undefined || accept === '' || accept === '*/*') return true;
-  return accept.split(',').some((range) => {
+  const wanted = new Map<string, boolean>();
+  for (const range of accept.split(',')) {
     const [type = '', ...parameters] = range.split(';').map((part) => part.trim().toLowerCase());
-    if (parameters.some((parameter) => /^q=0(?:\.0{0,3})?$/.test(parameter))) return false;
-    return type === '*/*' || type === 'application/*' || type === 'application/json' || type === 'text/html';
-  });
+    wanted.set(type, !parameters.some((parameter) => /^q=0(?:\.0{0,3})?$/.test(parameter)));
+  }
+  return wanted.get('application/json') ?? wanted.get('application/*') ?? wanted.get('*/*') ?? false;
 }

@@ -5,13 +5,13 @@ import { Problem } from '../errors.js';
 import { renderProblem } from './problem.js';
 
 /** Answers what is no HTTP request, or did not arrive in time, and closes the connection: there is no request object yet. */
-export function answerClientError(error: NodeJS.ErrnoException, socket: Socket): void {
+export function answerClientError(error: ClientError, socket: Socket): void {
   if (error.code === 'ECONNRESET' || !socket.writable) {
     socket.destroy();
     return;
   }
   const requestId = randomUUID();
-  const reply = renderProblem(problemOf(error.code), requestId);
+  const reply = renderProblem(problemOf(error), requestId);
   const body = String(reply.body);
   const head = [
     `HTTP/1.1 ${reply.status} ${STATUS_CODES[reply.status] ?? ''}`,
@@ -23,8 +23,16 @@ export function answerClientError(error: NodeJS.ErrnoException, socket: Socket):
   socket.end(`${head.join('\r\n')}\r\n\r\n${body}`);
 }
 
-function problemOf(code: string | undefined): Problem {
+/** `rawPacket` is what the parser was reading. */
+interface ClientError extends NodeJS.ErrnoException {
+  readonly rawPacket?: unknown;
+}
+
+function problemOf({ code, rawPacket }: ClientError): Problem {
   if (code === 'HPE_HEADER_OVERFLOW') {
+    if (Buffer.isBuffer(rawPacket) && endlessRequestLine.test(rawPacket.toString('latin1'))) {
+      return new Problem('uri_too_long', 'The address, with its query, must be shorter than 16 KiB.');
+    }
     return new Problem('headers_too_large', 'The request line and headers may have 16 KiB together.');
   }
   if (code === 'ERR_HTTP_REQUEST_TIMEOUT') {
@@ -32,3 +40,6 @@ function problemOf(code: string | undefined): Problem {
   }
   return new Problem('bad_request', 'This is not a valid HTTP/1.1 request.');
 }
+
+/** A method and the begin of an address that ends nowhere within the limit. */
+const endlessRequestLine = /^[A-Z]{1,20} \S{16000}/;

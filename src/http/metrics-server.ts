@@ -2,6 +2,9 @@ import { createServer } from 'node:http';
 import type { Server } from 'node:http';
 import type { Service } from '../lifecycle.js';
 import type { Telemetry } from '../telemetry.js';
+import { Problem } from '../errors.js';
+import { renderProblem, toProblem } from './problem.js';
+import { requestIdOf } from './request-id.js';
 import { metricsReply } from './routes/operations.js';
 
 /** Serves `/metrics` alone, without a token, on a port of its own for whoever collects metrics inside the network. */
@@ -15,14 +18,14 @@ export class MetricsServer implements Service {
     telemetry: Telemetry,
   ) {
     this.#server = createServer((request, response) => {
-      if (request.url !== '/metrics' || request.method !== 'GET') {
-        response.writeHead(404).end();
-        return;
-      }
-      metricsReply(telemetry).then(
-        (reply) => response.writeHead(200, { 'Content-Type': reply.mediaType }).end(reply.body),
-        () => response.writeHead(500).end(),
-      );
+      const requestId = requestIdOf(request);
+      const isMetrics = request.url === '/metrics' && request.method === 'GET';
+      const reply = isMetrics ? metricsReply(telemetry) : Promise.reject(nothingElse());
+      void reply
+        .catch((error: unknown) => renderProblem(toProblem(error), requestId))
+        .then(({ status, headers, mediaType, body }) =>
+          response.writeHead(status, { ...headers, 'Content-Type': mediaType, 'X-Request-Id': requestId }).end(body),
+        );
     });
   }
 
@@ -39,4 +42,8 @@ export class MetricsServer implements Service {
       this.#server.closeAllConnections();
     });
   }
+}
+
+function nothingElse(): Problem {
+  return new Problem('not_found', 'This port serves GET /metrics alone.');
 }

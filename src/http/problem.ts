@@ -19,6 +19,8 @@ export function renderProblem(problem: Problem, requestId: string): Reply {
     request_id: requestId,
   };
   const headers: Record<string, string> = { 'Cache-Control': 'no-store', ...problem.headers };
+  // RFC 9110, 15.5.2: a 401 names its challenge, wherever it comes from.
+  if (status === 401) headers['WWW-Authenticate'] = 'Bearer';
   if (problem.retryAfterSeconds !== undefined) headers['Retry-After'] = String(problem.retryAfterSeconds);
   return { status, headers, body: JSON.stringify(body), mediaType: 'application/problem+json' };
 }

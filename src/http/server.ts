@@ -56,6 +56,11 @@ export class HttpServer implements Service {
   constructor(options: HttpServerOptions) {
     this.#options = options;
     this.#fastify = createFastify(options);
+    // A connection that is kept alive after its last reply would hold up the stop until its end.
+    this.#fastify.addHook('onSend', (_request, reply, _payload, done) => {
+      if (this.#stopping !== null) reply.header('Connection', 'close');
+      done();
+    });
     for (const route of options.routes) addRoute(this.#fastify, route as Route, options);
   }
 

@@ -20,7 +20,8 @@ export function queryReader(schema: TObject): (search: string) => Record<string,
   const validator = Compile(schema);
   const properties = schema.properties as Record<string, { readonly type?: string }>;
   return (search) => {
-    const values: Record<string, unknown> = {};
+    // Without prototype, so that __proto__ is an unknown parameter like any other.
+    const values: Record<string, unknown> = Object.create(null);
     const errors: FieldError[] = [];
     for (const [name, text] of new URLSearchParams(search)) {
       const type = Object.hasOwn(properties, name) ? properties[name]?.type : undefined;
@@ -28,7 +29,7 @@ export function queryReader(schema: TObject): (search: string) => Record<string,
         const list = (values[name] ??= []) as string[];
         list.push(text);
       } else if (Object.hasOwn(values, name)) {
-        errors.push({ path: `?${name.slice(0, 64)}`, message: 'appears more than once; send it once' });
+        errors.push({ path: `?${name.slice(0, nameCharsMax)}`, message: 'appears more than once; send it once' });
       } else {
         values[name] = type === 'integer' && /^\d{1,15}$/.test(text) ? Number(text) : text;
       }
@@ -39,45 +40,60 @@ export function queryReader(schema: TObject): (search: string) => Record<string,
   };
 }
 
+/** A client's name is shown up to here. */
+const nameCharsMax = 64;
+
 interface SchemaError {
   readonly keyword: string;
+  readonly schemaPath: string;
   readonly instancePath: string;
   readonly message: string;
   readonly params: object;
 }
 
 function describe(found: readonly SchemaError[], schema: TObject, prefix: '' | '?'): FieldError[] {
-  const known = Object.keys(schema.properties).join(', ');
   const errors = new Map<string, string>();
   const add = (path: string, message: string): void => {
     const shown = prefix === '?' ? `?${path.slice(1)}` : path;
     if (!errors.has(shown) && errors.size < fieldErrorsMax) errors.set(shown, message);
   };
   for (const error of found) {
-    const params = error.params as Record<string, unknown>;
     if (error.keyword === 'required') {
-      for (const name of params['requiredProperties'] as string[]) add(`${error.instancePath}/${name}`, 'is required');
-    } else if (error.keyword === 'additionalProperties') {
-      for (const name of params['additionalProperties'] as string[]) {
-        const what = known === '' ? 'is not known; nothing is accepted here' : `is not known here; there is: ${known}`;
-        add(`${error.instancePath}/${name.slice(0, 64)}`, what);
-      }
+      const { requiredProperties } = error.params as { requiredProperties: string[] };
+      for (const name of requiredProperties) add(`${error.instancePath}/${name}`, 'is required');
+    } else if (error.keyword === 'boolean') {
+      // One for each field that is not known; the one `additionalProperties` for all of them is cut off where they are many.
+      const parent = error.schemaPath.replace(/^#|\/additionalProperties$/g, '').replaceAll('/properties/', '/');
+      const path = error.instancePath.slice(0, parent.length + 1 + nameCharsMax);
+      add(path, unknownMessage(nodeAt(schema, parent)));
     } else if (error.keyword === 'const') {
-      add(error.instancePath, `must be one of ${choices(schema, error.instancePath)}`);
-    } else if (error.keyword !== 'boolean' && error.keyword !== 'anyOf') {
+      add(error.instancePath, `must be one of ${choices(nodeAt(schema, error.instancePath))}`);
+    } else if (error.keyword !== 'additionalProperties' && error.keyword !== 'anyOf') {
       add(error.instancePath, error.message);
     }
   }
   return Array.from(errors, ([path, message]) => ({ path, message }));
 }
 
-/** The constants that the schema allows at a path, for the message. */
-function choices(schema: object, path: string): string {
-  let node = schema as Record<string, unknown> | undefined;
+type SchemaNode = Readonly<Record<string, unknown>> | undefined;
+
+/** The schema of the value at a path. */
+function nodeAt(schema: object, path: string): SchemaNode {
+  let node = schema as SchemaNode;
   for (const step of path.split('/').slice(1)) {
     const properties = node?.['properties'] as Record<string, unknown> | undefined;
-    node = (properties?.[step] ?? node?.['items']) as Record<string, unknown> | undefined;
+    node = (properties?.[step] ?? node?.['items']) as SchemaNode;
   }
+  return node;
+}
+
+function unknownMessage(node: SchemaNode): string {
+  const known = Object.keys(node?.['properties'] ?? {}).join(', ');
+  return known === '' ? 'is not known; nothing is accepted here' : `is not known here; there is: ${known}`;
+}
+
+/** The constants that a schema allows. */
+function choices(node: SchemaNode): string {
   const options = (node?.['anyOf'] ?? [node]) as ({ const?: unknown } | undefined)[];
   return options.map((option) => String(option?.const)).join(', ');
 }

@@ -14,7 +14,7 @@ interface OrgQueue<T> {
 }
 
 /** What one org may take in its turn, in bytes. */
-const quantumBytes = 64 * 1024;
+export const quantumBytes = 64 * 1024;
 
 /**
  * First in, first out within an org; between orgs, turns of equal bytes (deficit round robin, Shreedhar and Varghese 1995), so that one
@@ -57,7 +57,11 @@ export class FairQueue<T extends Waiting> {
       for (const [org, queue] of this.#queues) {
         queue.credit += quantumBytes;
         for (let item = queue.items[queue.head]; item !== undefined; item = queue.items[queue.head]) {
-          if (batch.length === itemsMax || (batch.length > 0 && bytes + item.bytes > bytesMax)) return batch;
+          if (batch.length === itemsMax || (batch.length > 0 && bytes + item.bytes > bytesMax)) {
+            // The turn goes on with the next batch, on what is left of its credit: paid anew each time, it would never end.
+            queue.credit -= quantumBytes;
+            return batch;
+          }
           if (item.bytes > queue.credit) break;
           queue.credit -= item.bytes;
           bytes += item.bytes;

@@ -33,7 +33,7 @@ interface Entry {
   readonly settle: (result: StoredOrRefused) => void;
 }
 
-/** What an event costs in memory besides its bytes, roughly: the entry, its promise, its request. */
+/** What an event costs in memory besides its body, roughly: the entry, its promise, its request. */
 const entryBytes = 2_048;
 
 export class GroupCommit implements Service {
@@ -80,7 +80,7 @@ export class GroupCommit implements Service {
     return new Promise((settle) => {
       const entry = {
         org: event.org,
-        bytes: event.payload.length + entryBytes,
+        bytes: heldBytes(event.payload) + entryBytes,
         enqueuedAtMs: this.#options.clock.monotonic(),
         event,
         settle,
@@ -105,6 +105,8 @@ export class GroupCommit implements Service {
     let results: readonly StoredOrRefused[];
     try {
       results = await this.#options.store(batch.map((entry) => entry.event));
+      // One event's receipt must never go to another.
+      if (results.length !== batch.length) throw new Error(`${results.length} outcomes for ${batch.length} events`);
     } catch (error) {
       const refused = new Problem('internal', 'The event could not be stored.', { cause: error });
       results = batch.map(() => ({ refused }));
@@ -123,6 +125,12 @@ export class GroupCommit implements Service {
       this.#checkAges();
     });
   }
+}
+
+/** What a payload keeps in memory: it is a part of its request's body, which may be much larger. Small bodies share a pool. */
+function heldBytes(payload: Buffer): number {
+  const { byteLength } = payload.buffer;
+  return byteLength > Buffer.poolSize ? byteLength : payload.length;
 }
 
 function overloaded(what: string): Problem {

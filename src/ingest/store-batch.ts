@@ -1,6 +1,7 @@
 import type { Clock } from '../clock.js';
 import type { Database } from '../db/database.js';
 import { StorageError } from '../db/database.js';
+import type { Witness } from '../db/sql/ingest.js';
 import { transactionOutcome } from '../db/sql/ingest.js';
 import { Problem } from '../errors.js';
 import type { BatchOutcome } from '../event-log/append.js';
@@ -53,22 +54,38 @@ async function appendOnce(options: StoreBatchOptions, batch: readonly NewEvent[]
     return await appendBatch(options.database, batch, options.clock.now());
   } catch (error) {
     if (!(error instanceof BatchOutcomeUnknown)) throw error;
-    const status = await settleOutcome(options, error.xid);
+    const witness = witnessOf(batch, error.outcome);
+    // Only duplicates and refusals: they hold whatever became of it.
+    if (witness === null) return error.outcome;
+    const status = await settleOutcome(options, error.xid, witness);
     if (status === 'committed') return error.outcome;
     if (status === 'aborted') throw new StorageError('unavailable', 'the batch was rolled back', { cause: error });
     throw error;
   }
 }
 
+/** An event that is stored if, and only if, the batch is. */
+function witnessOf(batch: readonly NewEvent[], { events }: BatchOutcome): Witness | null {
+  for (const [i, appended] of events.entries()) {
+    const org = batch[i]?.org;
+    if (appended.kind === 'stored' && org !== undefined) return { org, ...appended.place };
+  }
+  return null;
+}
+
 const outcomeRetryMs = 50;
 
 /** Asks until the server tells, or the time is up. */
-async function settleOutcome(options: StoreBatchOptions, xid: string): Promise<'committed' | 'aborted' | null> {
+async function settleOutcome(
+  options: StoreBatchOptions,
+  xid: string,
+  witness: Witness,
+): Promise<'committed' | 'aborted' | null> {
   const { clock, database } = options;
   const deadline = clock.monotonic() + options.outcomeWaitMsMax;
   while (clock.monotonic() < deadline) {
     try {
-      const status = await transactionOutcome(database, xid);
+      const status = await transactionOutcome(database, xid, witness);
       if (status !== null) return status;
     } catch (error) {
       options.onFailure(error);

@@ -1,7 +1,7 @@
 import type { Database, Transaction } from '../db/database.js';
 import { existingEvents } from '../db/sql/events.js';
 import { deleteDeadLetters, findLease, leasesHolding, removeFromLeases } from '../db/sql/leases.js';
-import type { SubscriptionRow } from '../db/sql/subscriptions.js';
+import type { Head, SubscriptionRow } from '../db/sql/subscriptions.js';
 import { lockSubscription, moveSubscription, readHead } from '../db/sql/subscriptions.js';
 import { Problem } from '../errors.js';
 import { PositionSet } from './position-set.js';
@@ -36,10 +36,14 @@ export function acknowledge(
   return database.transaction({ role: 'app', org }, async (tx) => {
     const state = await lockSubscription(tx, org, subscription);
     if (state === null) return null;
-    const existing = addresses.length === 0 ? [] : await existingEvents(tx, org, addresses);
+    const head = await readHead(tx, org);
+    if (head === null) return addresses.map(() => 'unknown');
+    // An id can claim any day; only the days of this org's log are looked into, each of which is a partition to lock.
+    const possible = addresses.filter(({ day }) => day >= head.firstDay && day <= head.day);
+    const existing = possible.length === 0 ? [] : await existingEvents(tx, org, possible);
     const stored = new Map(existing.map((event) => [addressKey(event), event]));
     const events = [...stored.values()].toSorted((a, b) => a.position - b.position);
-    const newly = await settleEvents(tx, org, subscription, state, events);
+    const newly = await settleEvents(tx, org, subscription, state, head, events);
     return addresses.map((address) => {
       if (!stored.has(addressKey(address))) return 'unknown';
       // Of an id that is given twice, the first acknowledges.
@@ -82,6 +86,7 @@ async function settleEvents(
   org: string,
   subscription: number,
   state: SubscriptionRow,
+  head: Head,
   events: readonly AcknowledgedAddress[],
 ): Promise<Set<number>> {
   if (events.length === 0) return new Set();
@@ -92,7 +97,7 @@ async function settleEvents(
   const held = await releaseHeld(tx, org, subscription, positions);
   if (newlyAhead.length > 0) {
     const aheadNow = PositionSet.union([ahead, PositionSet.of(newlyAhead)]);
-    const { cursor, cursorDay } = await passOver(tx, org, state, aheadNow, events);
+    const { cursor, cursorDay } = await passOver(tx, org, state, head, aheadNow, events);
     const rest = aheadNow.after(cursor);
     if (rest.ranges.length > aheadRangesMax) throw tooScattered();
     const to = { cursor, cursorDay, ahead: rest.toString(), heldChange: -held.length };
@@ -116,14 +121,14 @@ async function passOver(
   tx: Transaction,
   org: string,
   state: SubscriptionRow,
+  head: Head,
   ahead: PositionSet,
   events: readonly AcknowledgedAddress[],
 ): Promise<{ readonly cursor: number; readonly cursorDay: number }> {
   const [cursor, end] = [Number(state.cursor), ahead.last ?? 0];
   const open = PositionSet.range(cursor + 1, end).minus(ahead);
   if (!open.isEmpty) {
-    const head = await readHead(tx, org);
-    const days = { first: state.cursor_day, last: head?.day ?? state.cursor_day };
+    const days = { first: state.cursor_day, last: head.day };
     const next = (await readNext(tx, org, open, days, 1, false)).events[0];
     if (next !== undefined) return { cursor: Number(next.position) - 1, cursorDay: next.day };
   }

@@ -3,7 +3,7 @@ import type { EventRow } from '../db/sql/events.js';
 import type { LeaseRow } from '../db/sql/leases.js';
 import { dueLeases, insertDeadLetters, insertLease, nextDueAt, removeFromLeases } from '../db/sql/leases.js';
 import type { DayRange, SubscriptionRow } from '../db/sql/subscriptions.js';
-import { lockSubscription, moveSubscription, readHead } from '../db/sql/subscriptions.js';
+import { lockSubscription, moveSubscription, readHead, readOutlook } from '../db/sql/subscriptions.js';
 import { PositionSet } from './position-set.js';
 import { readNext } from './read-bounded.js';
 
@@ -37,11 +37,16 @@ export const heldPositionsMax = 100_000;
  * Hands out the next events under a new lease: first those whose lease has ended or whose retry is due, then those above the cursor. All
  * that one call returns has the same attempt number. Null if there is no such subscription.
  *
- * The first statement locks the subscription; only the statements after it look, each with a newer snapshot, so that nothing that another
+ * The subscription is locked first; only the statements after it choose, each with a newer snapshot, so that nothing that another
  * receiver just took is seen as free, and no event below the head that was read can still be invisible.
  */
 export function receive(database: Database, request: ReceiveRequest): Promise<Received | null> {
   return database.transaction({ role: 'app', org: request.org }, async (tx) => {
+    // A lock is written to disk with the commit. So that those who wait in vain cost none, they are told from a look without a lock.
+    const outlook = await readOutlook(tx, request.org, request.subscription);
+    if (outlook === null) return null;
+    const dueAtMs = outlook.due?.getTime() ?? Infinity;
+    if (!outlook.behind && dueAtMs > request.nowMs) return nothing(outlook.due);
     const state = await lockSubscription(tx, request.org, request.subscription);
     if (state === null) return null;
     const due = await dueLeases(tx, request.org, request.subscription, new Date(request.nowMs), dueLeasesMax);
@@ -59,6 +64,10 @@ export function receive(database: Database, request: ReceiveRequest): Promise<Re
     const moreDue = due.length === dueLeasesMax || again.dropped > 0;
     return { events, attempt: 1, moreDue, nextDueAtMs: nextDue?.getTime() ?? null };
   });
+}
+
+function nothing(nextDue: Date | null): Received {
+  return { events: [], attempt: 1, moreDue: false, nextDueAtMs: nextDue?.getTime() ?? null };
 }
 
 /** Moves leases whose last attempt has ended to the dead letters. Returns the number of positions. */

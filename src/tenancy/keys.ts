@@ -47,9 +47,7 @@ export class Keys {
     requireScopes(spec.scopes, held);
     return this.database.transaction({ role: 'app', org }, async (tx) => {
       const now = new Date(this.clock.now());
-      if ((await countKeysForCreation(tx, org, now)) >= keysMax) {
-        throw new Problem('limit_reached', `An organisation has at most ${keysMax} keys. Delete one that is not used.`);
-      }
+      await requireRoom(tx, org, now);
       return createKey(tx, org, spec, now);
     });
   }
@@ -70,11 +68,13 @@ export class Keys {
   }
 
   /**
-   * A new key with the name, scopes and expiry of the old one, which lives on for `graceSeconds`. Null if there is no such living key.
+   * A new key with the name, scopes and expiry of the old one, which lives on for `graceSeconds`. Null if there is no such living key. Throws
+   * as `create` does; without a grace the number of keys stays the same.
    */
   async rotate(org: string, id: string, graceSeconds: number, held: ReadonlySet<KeyScope>): Promise<CreatedKey | null> {
     const created = await this.database.transaction({ role: 'app', org }, async (tx) => {
       const nowMs = this.clock.now();
+      if (graceSeconds > 0) await requireRoom(tx, org, new Date(nowMs));
       const row = await lockKey(tx, org, id, new Date(nowMs));
       if (row === null) return null;
       const old = toKey(row);
@@ -116,6 +116,11 @@ export async function createKey(tx: Transaction, org: string, spec: KeySpec, now
     expiresAt: spec.expiresAtMs === null ? null : new Date(spec.expiresAtMs),
   });
   return { ...toKey(row), secret };
+}
+
+async function requireRoom(tx: Transaction, org: string, now: Date): Promise<void> {
+  if ((await countKeysForCreation(tx, org, now)) < keysMax) return;
+  throw new Problem('limit_reached', `An organisation has at most ${keysMax} keys. Delete one that is not used.`);
 }
 
 function requireScopes(wanted: readonly KeyScope[], held: ReadonlySet<KeyScope>): void {

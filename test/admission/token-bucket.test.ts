@@ -17,7 +17,7 @@ const waitsMs = fc.oneof(
 );
 const costs = fc.oneof(fc.constant(1), fc.integer({ min: 1, max: 30 }));
 const steps = fc.array(fc.record({ waitMs: waitsMs, cost: costs }), { minLength: 1, maxLength: 60 });
-const numRuns = process.env['SLUICE_TEST_SOAK'] === '1' ? 20_000 : 1_000;
+const numRuns = process.env['SLUICE_TEST_SOAK'] === '1' ? 5_000 : 1_000;
 
 interface Taken {
   readonly atMs: number;
@@ -72,8 +72,9 @@ describe('a token bucket', () => {
         let units = rate.burst * 60_000;
         let nowMs = 0;
         for (const { waitMs, cost } of list) {
+          const elapsedMs = nowMs + waitMs - nowMs;
           nowMs += waitMs;
-          units = Math.min(rate.burst * 60_000, units + waitMs * rate.ratePerMinute);
+          units = Math.min(rate.burst * 60_000, units + elapsedMs * rate.ratePerMinute);
           const { allowed, remaining, retryAfterSeconds, resetSeconds } = bucket.take(rate, cost, nowMs);
           const missing = cost - units / 60_000;
           if (Math.abs(missing) > slack(rate)) assert.equal(allowed, missing < 0);
@@ -107,15 +108,6 @@ describe('a token bucket', () => {
       }),
       { numRuns: numRuns * 5 },
     );
-  });
-
-  it('is full exactly when it no longer differs from a new one', () => {
-    const rate = { ratePerMinute: 60, burst: 5 };
-    const bucket = new TokenBucket(rate, 0);
-    assert.equal(bucket.isFull(rate, 0), true);
-    bucket.take(rate, 2, 0);
-    assert.equal(bucket.isFull(rate, 1_999), false);
-    assert.equal(bucket.isFull(rate, 2_000), true);
   });
 
   it('refills at the rate it is given, up to the burst it is given', () => {

@@ -2,11 +2,10 @@ import { randomInt } from 'node:crypto';
 import { systemClock } from '../../src/clock.js';
 import type { Database } from '../../src/db/database.js';
 import { openEmbedded } from '../../src/db/embedded.js';
-import { migrate } from '../../src/db/migrate.js';
 import { openPostgres } from '../../src/db/postgres.js';
-import { Partitions } from '../../src/event-log/partitions.js';
 import type { NewEvent } from '../../src/event-log/new-event.js';
 import { dedupHash } from '../../src/ingest/envelope.js';
+import { openLog } from './log.js';
 import type { TestStorage } from './storage.js';
 
 /** One line of an org's log as it is stored. */
@@ -27,10 +26,8 @@ export interface TestLog {
 }
 
 /** Opens a storage with its schema and partitions in place. */
-export async function openLog(storage: TestStorage): Promise<TestLog> {
-  const database = await openDatabase(storage);
-  await migrate(database, () => {});
-  await new Partitions(database, systemClock, () => {}).ensure();
+export async function openTestLog(storage: TestStorage): Promise<TestLog> {
+  const database = await openLog(storage);
   return {
     database,
     async addOrgs(count) {
@@ -63,7 +60,7 @@ export function openDatabase(storage: TestStorage): Promise<Database> {
   return openEmbedded({ dataDir, onLockLost, ...common });
 }
 
-export async function insertOrgs(database: Database, orgs: readonly string[]): Promise<void> {
+async function insertOrgs(database: Database, orgs: readonly string[]): Promise<void> {
   const today = Math.floor(Date.now() / 86_400_000);
   await database.transaction({ role: 'owner' }, async (tx) => {
     // Forced row-level security binds the owner, too, unless it is a superuser, which the tests' owner is.

@@ -1,4 +1,7 @@
-import type { Database, Scope, Statement, Transaction } from '../../src/db/database.js';
+import type { Database, QueryResult, Scope, Statement, Transaction } from '../../src/db/database.js';
+import { signal } from './conformance.js';
+
+type Result = QueryResult<Record<string, unknown>>;
 
 /** What goes wrong inside the transactions of ingest; all other work runs as it is. */
 export interface Faults {
@@ -6,28 +9,30 @@ export interface Faults {
   readonly query?: (
     statement: Statement,
     values: readonly unknown[],
-    run: (values: readonly unknown[]) => Promise<{ rows: Record<string, unknown>[]; rowCount: number }>,
+    run: (values: readonly unknown[]) => Promise<Result>,
     tx: Transaction,
-  ) => Promise<{ rows: Record<string, unknown>[]; rowCount: number }>;
+  ) => Promise<Result>;
   /** In place of a COPY. */
   readonly copyIn?: (tx: Transaction, target: string, rows: Buffer) => Promise<number>;
   /** After the work and before COMMIT. */
   readonly beforeCommit?: (tx: Transaction) => Promise<void>;
-  /** In place of a whole transaction. */
-  readonly transaction?: <T>(run: () => Promise<T>) => Promise<T>;
+  /** In place of a whole transaction. `value` is what its work came to, known before COMMIT. */
+  readonly transaction?: <T>(run: () => Promise<T>, value: Promise<T>) => Promise<T>;
 }
 
 /** A real database of which one part is broken. */
 export function withFaults(database: Database, faults: Faults): Database {
   const transaction = <T>(scope: Scope, work: (tx: Transaction) => Promise<T>): Promise<T> => {
     if (scope.role !== 'ingest') return database.transaction(scope, work);
+    const worked = signal<T>();
     const run = (): Promise<T> =>
       database.transaction(scope, async (tx) => {
         const value = await work(faultyTransaction(tx, faults));
+        worked.fire(value);
         await faults.beforeCommit?.(tx);
         return value;
       });
-    return faults.transaction === undefined ? run() : faults.transaction(run);
+    return faults.transaction === undefined ? run() : faults.transaction(run, worked.promise);
   };
   return {
     engine: database.engine,

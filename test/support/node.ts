@@ -49,8 +49,20 @@ export interface NodeProcess {
 
 const main = fileURLToPath(new URL('../../src/main.js', import.meta.url));
 
+/** A node that may not be ready yet. */
+export interface StartingNode {
+  /** Rejects, with what the node wrote to standard error, if it ends before it is ready. */
+  readonly ready: Promise<NodeProcess>;
+  end(signal: NodeJS.Signals): Promise<number | null>;
+}
+
 /** Resolves when the node says that it is ready. Rejects, with what it wrote to standard error, if it ends before. */
-export async function spawnNode(storage: TestStorage, flags: readonly string[] = []): Promise<NodeProcess> {
+export function spawnNode(storage: TestStorage, flags: readonly string[] = []): Promise<NodeProcess> {
+  return beginNode(storage, flags).ready;
+}
+
+/** As `spawnNode`, without waiting until it is ready. */
+export function beginNode(storage: TestStorage, flags: readonly string[] = []): StartingNode {
   const place =
     storage.config.databaseUrl === null
       ? ['--data-dir', storage.config.dataDir]
@@ -68,14 +80,17 @@ export async function spawnNode(storage: TestStorage, flags: readonly string[] =
       if (ready !== undefined) resolve(ready);
     });
   });
-  const first = await Promise.race([address, ended]);
-  if (typeof first !== 'string') throw new Error(`the node ended (${first[0]}) before it was ready: ${complaints}`);
-  return {
-    address: first,
-    pid: child.pid ?? 0,
-    async end(signal) {
-      child.kill(signal);
-      return (await ended)[0];
-    },
+  const end = async (signal: NodeJS.Signals): Promise<number | null> => {
+    child.kill(signal);
+    return (await ended)[0];
   };
+  const untilReady = async (): Promise<NodeProcess> => {
+    const first = await Promise.race([address, ended]);
+    if (typeof first !== 'string') throw new Error(`the node ended (${first[0]}) before it was ready: ${complaints}`);
+    return { address: first, pid: child.pid ?? 0, end };
+  };
+  const ready = untilReady();
+  // Whoever ends it early need not wait for it.
+  ready.catch(() => {});
+  return { ready, end };
 }

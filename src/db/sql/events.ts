@@ -71,7 +71,7 @@ export interface TypeFilter {
 export interface ScanRow {
   position: string;
   day: number;
-  /** Of the payload as it is sent. */
+  /** What the event takes in a reply, at most: a character of the subject may have to be escaped. */
   bytes: number;
   matches: boolean;
 }
@@ -79,11 +79,12 @@ export interface ScanRow {
 const scanStatement = {
   name: 'events_scan',
   text: `
-    SELECT e.position, e.day, octet_length(e.payload) AS bytes,
+    SELECT e.position, e.day, octet_length(e.payload) + octet_length(e.type) + 6 * coalesce(octet_length(e.subject), 0)
+        + coalesce(octet_length(e.attributes::text), 0) + 320 AS bytes,
       $5::text[] IS NULL OR e.type = ANY ($5) OR EXISTS (SELECT FROM unnest($6::text[]) AS p WHERE starts_with(e.type, p)) AS matches
     FROM unnest($2::int8multirange) AS r
     CROSS JOIN LATERAL (
-      SELECT e.position, e.day, e.type, e.payload FROM events AS e
+      SELECT e.position, e.day, e.type, e.subject, e.attributes, e.payload FROM events AS e
       WHERE e.org = $1 AND e.day BETWEEN $3 AND $4 AND e.position >= lower(r) AND e.position < upper(r)
       ORDER BY e.position LIMIT $7
     ) AS e
@@ -143,7 +144,7 @@ const existStatement = {
     SELECT e.epoch, e.position, e.day
     FROM unnest($2::bigint[], $3::integer[], $4::integer[]) AS wanted (position, day, epoch)
     JOIN events AS e ON e.org = $1 AND e.position = wanted.position AND e.day = wanted.day AND e.epoch = wanted.epoch
-    WHERE e.day BETWEEN $5 AND $6`,
+    WHERE e.day = ANY ($5::integer[])`,
 };
 
 /** Which of these addresses hold an event. */
@@ -158,8 +159,7 @@ export async function existingEvents(
     addresses.map((address) => address.position),
     days,
     addresses.map((address) => address.epoch),
-    Math.min(...days),
-    Math.max(...days),
+    [...new Set(days)],
   ]);
   return rows.map((row) => ({ epoch: row.epoch, position: Number(row.position), day: row.day }));
 }

@@ -1,4 +1,5 @@
 import type { Transaction, Database } from '../database.js';
+import { StorageError } from '../database.js';
 
 /** One org's share of a batch after `reserve`: its events get the positions from `first` on. */
 export interface Reservation {
@@ -151,14 +152,41 @@ export async function findDedup(
 }
 
 const outcomeStatement = { name: 'ingest_outcome', text: 'SELECT pg_xact_status($1::xid8) AS status' };
+const witnessStatement = {
+  name: 'ingest_outcome_witness',
+  text: 'SELECT FROM events WHERE org = $1 AND day = $2 AND position = $3 AND xmin = $4::xid8::xid',
+};
 
-/** What became of a transaction whose COMMIT got no answer. `null` where the server cannot tell, or it is still under way. */
-export async function transactionOutcome(database: Database, xid: string): Promise<'committed' | 'aborted' | null> {
-  const { rows } = await database.query<{ status: string | null }>(
-    { role: 'app', priority: 'read' },
-    outcomeStatement,
-    [xid],
-  );
-  const status = rows[0]?.status;
-  return status === 'committed' || status === 'aborted' ? status : null;
+/** An event that a transaction was to store. */
+export interface Witness {
+  readonly org: string;
+  readonly day: number;
+  readonly position: number;
+}
+
+/**
+ * What became of a transaction whose COMMIT got no answer. `null` where the server cannot tell, or it is still under way.
+ *
+ * The status alone proves nothing: a server that crashed gives the numbers of the transactions it lost to others. So a transaction counts as
+ * committed only if its event is there, looked for with a snapshot newer than the status.
+ */
+export async function transactionOutcome(
+  database: Database,
+  xid: string,
+  { org, day, position }: Witness,
+): Promise<'committed' | 'aborted' | null> {
+  try {
+    return await database.transaction({ role: 'app', org, priority: 'read' }, async (tx) => {
+      const { rows } = await tx.query<{ status: string | null }>(outcomeStatement, [xid]);
+      const status = rows[0]?.status;
+      if (status === 'aborted') return 'aborted';
+      if (status !== 'committed') return null;
+      const found = await tx.query(witnessStatement, [org, day, position, xid]);
+      return found.rowCount === 1 ? 'committed' : 'aborted';
+    });
+  } catch (error) {
+    // 22023: a number that the server has yet to give out, so it crashed and lost what had it before.
+    if (error instanceof StorageError && error.sqlstate === '22023') return 'aborted';
+    throw error;
+  }
 }

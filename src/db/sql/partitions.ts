@@ -33,7 +33,9 @@ export async function createPartition(database: Database, day: number): Promise<
         ALTER TABLE events ATTACH PARTITION ${name} FOR VALUES FROM (${day}) TO (${day + 1})`),
     );
   } catch (error) {
-    // 42P07: another node was quicker.
-    if (!(error instanceof StorageError && error.sqlstate === '42P07')) throw error;
+    if (!(error instanceof StorageError && takenSqlstates.has(error.sqlstate ?? ''))) throw error;
   }
 }
+
+/** Another node was quicker: by much (duplicate table), or at the same moment (a duplicate in the catalog's unique indexes). */
+const takenSqlstates = new Set(['42P07', '42710', '23505']);

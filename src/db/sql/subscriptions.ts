@@ -25,6 +25,25 @@ export async function lockSubscription(
   return (await tx.query<SubscriptionRow>(lockStatement, [org, subscription])).rows[0] ?? null;
 }
 
+const outlookStatement = {
+  name: 'subscription_outlook',
+  text: `
+    SELECT h.position > s.cursor AS behind,
+      (SELECT min(l.available_at) FROM leases AS l WHERE l.org = s.org AND l.subscription = s.subscription) AS due
+    FROM subscriptions AS s JOIN heads AS h ON h.org = s.org
+    WHERE s.org = $1 AND s.subscription = $2`,
+};
+
+/** Whether the log goes on above the cursor, and when the first lease ends or retry is due. Locks nothing. */
+export async function readOutlook(
+  tx: Transaction,
+  org: string,
+  subscription: number,
+): Promise<{ readonly behind: boolean; readonly due: Date | null } | null> {
+  const { rows } = await tx.query<{ behind: boolean; due: Date | null }>(outlookStatement, [org, subscription]);
+  return rows[0] ?? null;
+}
+
 const moveStatement = {
   name: 'subscription_move',
   text: `

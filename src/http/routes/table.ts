@@ -1,0 +1,30 @@
+import type { KeyContext, Route } from '../route.js';
+import type { EventRoutesOptions } from './events.js';
+import { eventRoutes } from './events.js';
+import type { InboxRoutesOptions } from './inbox.js';
+import { inboxRoutes } from './inbox.js';
+import type { KeyRoutesOptions } from './keys.js';
+import { keyRoutes } from './keys.js';
+import type { OperationsRoutesOptions } from './operations.js';
+import { operationsRoutes } from './operations.js';
+import type { OrgRoutesOptions } from './orgs.js';
+import { orgRoutes } from './orgs.js';
+
+export type RouteTableOptions = EventRoutesOptions &
+  InboxRoutesOptions &
+  KeyRoutesOptions &
+  OrgRoutesOptions &
+  OperationsRoutesOptions;
+
+/** Every route there is. Making the table does nothing; only a route's handler uses the parts. */
+export function routeTable(parts: RouteTableOptions): readonly (Route | Route<KeyContext>)[] {
+  const orgs = orgRoutes(parts);
+  return [
+    ...eventRoutes(parts),
+    ...inboxRoutes(parts),
+    ...keyRoutes(parts),
+    orgs.own,
+    ...orgs.admin,
+    ...operationsRoutes(parts),
+  ];
+}

@@ -1,0 +1,279 @@
+import assert from 'node:assert/strict';
+import type { IncomingHttpHeaders } from 'node:http';
+import { describe, it } from 'node:test';
+import { Authenticator } from '../../src/admission/authenticate.js';
+import type { Caller } from '../../src/admission/authenticate.js';
+import type { Database, QueryResult, Scope, Statement } from '../../src/db/database.js';
+import { StorageError } from '../../src/db/database.js';
+import type { KeyHolderRow } from '../../src/db/sql/keys.js';
+import { Problem } from '../../src/errors.js';
+import { createKeySecret } from '../../src/tenancy/key-secret.js';
+import { importMutant } from '../support/mutant.js';
+import { TestClock } from '../support/test-clock.js';
+
+const adminToken = 'the-admin-token-of-this-test';
+const believedMs = 500;
+const lookupsMax = 256;
+const rememberedKeysMax = 50_000;
+
+const holder: KeyHolderRow = {
+  org: '7',
+  key_id: 'key_of_the_test',
+  scopes: ['events:write'],
+  expires_at: null,
+  tier: 'free',
+  rate_per_minute: null,
+  burst: null,
+  limit_mode: 'enforce',
+  suspended: false,
+};
+
+/** Look-ups that are answered when the test says so, in the order in which they came. */
+class Lookups implements Database {
+  readonly engine = 'postgres';
+  readonly waiting: { answer(row: Partial<KeyHolderRow> | null): void; fail(error: Error): void }[] = [];
+  asked = 0;
+  /** Null: the test answers. Else every look-up gets this at once. */
+  always: { readonly row: KeyHolderRow | null } | null = null;
+
+  query<Row>(_scope: Scope, { name }: Statement): Promise<QueryResult<Row>> {
+    assert.equal(name, 'key_find_by_hash');
+    this.asked++;
+    const result = (row: Partial<KeyHolderRow> | null) => {
+      const rows = row === null ? [] : [{ ...holder, ...row }];
+      return { rows: rows as Row[], rowCount: rows.length };
+    };
+    if (this.always !== null) return Promise.resolve(result(this.always.row));
+    return new Promise((resolve, reject) => {
+      this.waiting.push({ answer: (row) => resolve(result(row)), fail: reject });
+    });
+  }
+
+  next() {
+    const first = this.waiting.shift();
+    assert.ok(first, 'no look-up is under way');
+    return first;
+  }
+
+  transaction = (): Promise<never> => assert.fail('a look-up is one query');
+  listen = (): Promise<never> => assert.fail('a look-up listens to nothing');
+  close = (): Promise<void> => Promise.resolve();
+}
+
+interface Setup {
+  readonly authenticator: Authenticator;
+  readonly lookups: Lookups;
+  readonly clock: TestClock;
+}
+
+function setUp(Kind: typeof Authenticator = Authenticator): Setup {
+  const lookups = new Lookups();
+  const clock = new TestClock();
+  return { authenticator: new Kind(lookups, clock, adminToken), lookups, clock };
+}
+
+const bearer = (key: string): IncomingHttpHeaders => ({ authorization: `Bearer ${key}` });
+const ask = async ({ authenticator }: Setup, key: string): Promise<Caller> => authenticator.authenticate(bearer(key));
+const refusal = (code: string) => (error: unknown) => error instanceof Problem && error.code === code;
+
+describe('the authenticator', () => {
+  it('looks a key up once, however many requests wait for it', async () => {
+    const setup = setUp();
+    const key = createKeySecret();
+    const asking = Array.from({ length: 50 }, () => ask(setup, key));
+    setup.lookups.next().answer({ org: '42' });
+    for (const caller of await Promise.all(asking)) assert.ok(caller.kind === 'key' && caller.org === '42');
+    assert.equal(setup.lookups.asked, 1);
+  });
+
+  it('gives everyone who waits the failure of a look-up, and remembers none', async () => {
+    const setup = setUp();
+    const key = createKeySecret();
+    const asking = Array.from({ length: 10 }, () => assert.rejects(ask(setup, key), StorageError));
+    setup.lookups.next().fail(new StorageError('unavailable', 'no session'));
+    await Promise.all(asking);
+    const again = ask(setup, key);
+    setup.lookups.next().answer({});
+    assert.equal((await again).kind, 'key');
+  });
+
+  it('believes an answer for 500 ms from before its look-up began, not from its end', async () => {
+    const setup = setUp();
+    const key = createKeySecret();
+    const first = ask(setup, key);
+    setup.clock.advance(believedMs - 100);
+    setup.lookups.next().answer({});
+    await first;
+    setup.clock.advance(99);
+    await ask(setup, key);
+    assert.equal(setup.lookups.asked, 1);
+    setup.clock.advance(1);
+    const again = ask(setup, key);
+    setup.lookups.next().answer(null);
+    await assert.rejects(again, refusal('invalid_key'));
+  });
+
+  it('remembers that a key is unknown, for no longer than a known one', async () => {
+    const setup = setUp();
+    const key = createKeySecret();
+    setup.lookups.always = { row: null };
+    await assert.rejects(ask(setup, key), refusal('invalid_key'));
+    await assert.rejects(ask(setup, key), refusal('invalid_key'));
+    assert.equal(setup.lookups.asked, 1);
+    setup.lookups.always = { row: holder };
+    setup.clock.advance(believedMs);
+    assert.equal((await ask(setup, key)).kind, 'key');
+  });
+
+  /** Whether a key is still good after this node deleted it while a look-up that had read it was under way. */
+  async function survivesForget(setup: Setup): Promise<boolean> {
+    const key = createKeySecret();
+    const first = ask(setup, key);
+    setup.authenticator.forget();
+    setup.lookups.next().answer({});
+    await first;
+    setup.lookups.always = { row: null };
+    return ask(setup, key).then(
+      () => true,
+      () => false,
+    );
+  }
+
+  it('does not remember an answer that was read before this node changed a key', async () => {
+    assert.equal(await survivesForget(setUp()), false);
+    const { Authenticator: Careless } = await importMutant<{ Authenticator: typeof Authenticator }>(
+      'admission/authenticate.js',
+      'generation === this.#generation',
+      'true',
+    );
+    assert.equal(await survivesForget(setUp(Careless)), true);
+  });
+
+  it('lets no request after a change wait for a look-up from before it', async () => {
+    const setup = setUp();
+    const key = createKeySecret();
+    const before = ask(setup, key);
+    setup.authenticator.forget();
+    const after = ask(setup, key);
+    const [old, fresh] = [setup.lookups.next(), setup.lookups.next()];
+    fresh.answer(null);
+    await assert.rejects(after, refusal('invalid_key'));
+    old.answer({});
+    await before;
+    await assert.rejects(ask(setup, key), refusal('invalid_key'));
+    assert.equal(setup.lookups.asked, 2);
+  });
+
+  /** Whether a request is answered by a look-up that has been hanging for so long that another node may have revoked the key since. */
+  async function waitsForAHangingLookup(setup: Setup): Promise<boolean> {
+    const key = createKeySecret();
+    const early = ask(setup, key);
+    setup.clock.advance(believedMs);
+    const late = ask(setup, key);
+    const old = setup.lookups.next();
+    for (const fresh of setup.lookups.waiting) fresh.answer(null);
+    old.answer({});
+    await early;
+    return late.then(
+      () => true,
+      () => false,
+    );
+  }
+
+  it('waits for no look-up that began longer ago than an answer is believed', async () => {
+    assert.equal(await waitsForAHangingLookup(setUp()), false);
+    const { Authenticator: Patient } = await importMutant<{ Authenticator: typeof Authenticator }>(
+      'admission/authenticate.js',
+      'askedAtMs - underWay.askedAtMs < believedMsMax',
+      'true',
+    );
+    assert.equal(await waitsForAHangingLookup(setUp(Patient)), true);
+  });
+
+  it('lets no late answer take the place of a newer one', async () => {
+    const setup = setUp();
+    const key = createKeySecret();
+    const early = ask(setup, key);
+    setup.clock.advance(believedMs);
+    const late = ask(setup, key);
+    const [old, fresh] = [setup.lookups.next(), setup.lookups.next()];
+    fresh.answer(null);
+    await assert.rejects(late);
+    old.answer({});
+    await early;
+    await assert.rejects(ask(setup, key), refusal('invalid_key'));
+  });
+
+  it('refuses a flood of unknown keys beyond 256 look-ups at once, also when keys change meanwhile', async () => {
+    const setup = setUp();
+    const asking = Array.from({ length: lookupsMax }, () => assert.rejects(ask(setup, createKeySecret())));
+    for (const change of [() => {}, () => setup.authenticator.forget()]) {
+      change();
+      await assert.rejects(ask(setup, createKeySecret()), (error) => {
+        assert.ok(error instanceof Problem && error.code === 'overloaded' && error.retryAfterSeconds === 1);
+        return true;
+      });
+    }
+    assert.equal(setup.lookups.asked, lookupsMax);
+    for (const lookup of setup.lookups.waiting) lookup.answer(null);
+    await Promise.all(asking);
+    setup.lookups.always = { row: holder };
+    assert.equal((await ask(setup, createKeySecret())).kind, 'key');
+  });
+
+  it('remembers 50,000 keys and then forgets the one that was looked up first', async () => {
+    const setup = setUp();
+    setup.lookups.always = { row: holder };
+    const keys = Array.from({ length: rememberedKeysMax + 1 }, createKeySecret);
+    for (const key of keys) await ask(setup, key);
+    assert.equal(setup.lookups.asked, keys.length);
+    for (const key of keys.slice(1)) assert.ok(!(setup.authenticator.authenticate(bearer(key)) instanceof Promise));
+    await ask(setup, keys[0] ?? '');
+    assert.equal(setup.lookups.asked, keys.length + 1);
+  });
+
+  it('refuses a key from the millisecond of its end on, though it is remembered', async () => {
+    const setup = setUp();
+    const key = createKeySecret();
+    setup.lookups.always = { row: { ...holder, expires_at: new Date(setup.clock.now() + 200) } };
+    await ask(setup, key);
+    setup.clock.advance(199);
+    await ask(setup, key);
+    setup.clock.advance(1);
+    await assert.rejects(ask(setup, key), refusal('invalid_key'));
+  });
+
+  it('refuses the keys of a suspended org as such', async () => {
+    const setup = setUp();
+    setup.lookups.always = { row: { ...holder, suspended: true } };
+    await assert.rejects(ask(setup, createKeySecret()), refusal('org_suspended'));
+  });
+
+  it('takes one credential from either header, and two only if they agree', async () => {
+    const setup = setUp();
+    setup.lookups.always = { row: holder };
+    const [key, other] = [createKeySecret(), createKeySecret()];
+    const call = async (headers: IncomingHttpHeaders): Promise<Caller> => setup.authenticator.authenticate(headers);
+    for (const headers of [
+      bearer(key),
+      { authorization: `bearer  ${key} ` },
+      { 'x-api-key': key },
+      { ...bearer(key), 'x-api-key': key },
+    ])
+      assert.equal((await call(headers)).kind, 'key');
+    await assert.rejects(call({ ...bearer(key), 'x-api-key': other }), refusal('invalid_key'));
+    await assert.rejects(call({ ...bearer(adminToken), 'x-api-key': key }), refusal('invalid_key'));
+    await assert.rejects(call({ authorization: `Basic ${key}`, 'x-api-key': key }), refusal('invalid_key'));
+    await assert.rejects(call({}), refusal('missing_key'));
+    await assert.rejects(call({ authorization: '', 'x-api-key': '' }), refusal('missing_key'));
+  });
+
+  it('asks the storage nothing about what cannot be a key', async () => {
+    const setup = setUp();
+    const key = createKeySecret();
+    for (const text of ['x', key.slice(0, -1), `${key}A`, key.toUpperCase(), `${key.slice(0, -1)}+`, `${adminToken}x`])
+      await assert.rejects(ask(setup, text), refusal('invalid_key'));
+    assert.deepEqual(await ask(setup, adminToken), { kind: 'admin' });
+    assert.equal(setup.lookups.asked, 0);
+  });
+});

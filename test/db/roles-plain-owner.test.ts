@@ -1,0 +1,103 @@
+/**
+ * The owner of the database need not be a superuser: a login that owns the database and may create roles is enough. Then forced row-level
+ * security binds the owner, too. PostgreSQL 16 changed what CREATEROLE gives; the embedded engine is newer than that.
+ */
+import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
+import { after, it } from 'node:test';
+import { Client as PgClient } from 'pg';
+import { systemClock } from '../../src/clock.js';
+import { composeServer } from '../../src/compose.js';
+import type { Database, Scope, Transaction } from '../../src/db/database.js';
+import type { RunningServer } from '../../src/app.js';
+import { createLogger } from '../../src/log.js';
+import { createOrg } from '../support/client.js';
+import { openDatabase } from '../support/log.js';
+import { startNode, testConfig } from '../support/node.js';
+import { createStorage, stopServers } from '../support/storage.js';
+
+const plainRole = (): string => `plain_${randomBytes(6).toString('hex')}`;
+
+after(stopServers);
+
+async function sendsReceivesAndAcknowledges({ address }: RunningServer): Promise<void> {
+  const { client } = await createOrg(address);
+  const sent = await client.post('/v1/events', { type: 'plain.owner', payload: 1, dedup_id: 'once' });
+  assert.equal(sent.status, 201, sent.text);
+  const again = await client.post('/v1/events', { type: 'plain.owner', payload: 1, dedup_id: 'once' });
+  assert.equal(again.status, 200, again.text);
+  const received = await client.post('/v1/inbox/receive', {});
+  assert.deepEqual(
+    received.json.data.map(({ id }: { id: string }) => id),
+    [sent.json.id],
+  );
+  const acked = await client.post('/v1/inbox/ack', { lease_id: received.json.lease_id });
+  assert.equal(acked.json.acknowledged, 1, acked.text);
+  const key = await client.post('/v1/keys', { name: 'another' });
+  assert.equal(key.status, 201, key.text);
+  assert.equal((await client.post(`/v1/keys/${key.json.id}/rotate`, {})).status, 201);
+  assert.equal((await client.get('/readyz')).status, 200);
+}
+
+it('a node needs no superuser: on PostgreSQL, a login that owns the database and may create roles', async (t) => {
+  const storage = await createStorage('postgres');
+  if (storage === null) return t.skip('no PostgreSQL on this machine');
+  const { databaseUrl } = storage.config;
+  assert.ok(databaseUrl !== null);
+  const role = plainRole();
+  const superuser = new PgClient(databaseUrl);
+  await superuser.connect();
+  await superuser.query(`CREATE ROLE ${role} LOGIN CREATEROLE NOSUPERUSER`);
+  await superuser.query(`ALTER DATABASE ${new URL(databaseUrl).pathname.slice(1)} OWNER TO ${role}`);
+  await superuser.end();
+
+  const url = new URL(databaseUrl);
+  url.username = role;
+  const node = await startNode(storage, { databaseUrl: url.href });
+  await sendsReceivesAndAcknowledges(node).finally(() => node.stop());
+  // Again, on the schema that is there.
+  const second = await startNode(storage, { databaseUrl: url.href });
+  await sendsReceivesAndAcknowledges(second).finally(() => second.stop());
+});
+
+it('a node needs no superuser: on the newer PostgreSQL of the embedded engine', async () => {
+  const storage = await createStorage('embedded');
+  assert.ok(storage !== null);
+  const database = await openDatabase(storage);
+  const role = plainRole();
+  await database.transaction({ role: 'owner' }, (tx) =>
+    tx.script(`CREATE ROLE ${role} LOGIN CREATEROLE NOSUPERUSER; ALTER DATABASE postgres OWNER TO ${role}`),
+  );
+  const config = testConfig(storage);
+  const node = await composeServer({
+    config,
+    log: createLogger(config.logLevel),
+    onProgress: () => {},
+    clock: systemClock,
+    database: connectedAs(role, database),
+    stats: () => ({ sessionsInUse: 0, waiting: 0 }),
+  });
+  try {
+    await sendsReceivesAndAcknowledges(node);
+  } finally {
+    await node.stop();
+    await storage.remove();
+  }
+});
+
+/** A database as it is for whoever is connected as `role`: each transaction begins as that login, and changes to its own role from there. */
+function connectedAs(role: string, database: Database): Database {
+  const transaction = <T>(scope: Scope, work: (tx: Transaction) => Promise<T>): Promise<T> =>
+    database.transaction({ ...scope, role: 'owner' }, async (tx) => {
+      const become = scope.role === 'owner' ? '' : `; SET LOCAL ROLE sluice_${scope.role}`;
+      await tx.script(`SET LOCAL SESSION AUTHORIZATION ${role}${become}`);
+      return work(tx);
+    });
+  return {
+    engine: database.engine,
+    transaction,
+    query: (scope, statement, values) => transaction(scope, (tx) => tx.query(statement, values)),
+    listen: (channel, onNotify, onGap) => database.listen(channel, onNotify, onGap),
+    close: () => database.close(),
+  };
+}

@@ -1,0 +1,109 @@
+import assert from 'node:assert/strict';
+import { after, describe, test } from 'node:test';
+import type { RunningServer } from '../../src/app.js';
+import { Client, createOrg } from '../support/client.js';
+import { startNode } from '../support/node.js';
+import { createStorage, engineNames, stopServers } from '../support/storage.js';
+import type { TestStorage } from '../support/storage.js';
+import { ack, receive, send, stats } from './consumer.js';
+
+const eventCount = 200;
+const consumerCount = 8;
+
+/** How often each event was delivered. */
+type Deliveries = Map<string, number>;
+
+/** Receives and acknowledges, by lease and by ids in turn, until a receive waits in vain. */
+async function consume(client: Client, max: number, deliveries: Deliveries): Promise<void> {
+  for (let turn = 0; ; turn++) {
+    const { json } = await receive(client, { max, wait_seconds: 1, lease_seconds: 600 });
+    if (json.lease_id === null) return;
+    const ids: string[] = json.data.map((event: { id: string }) => event.id);
+    for (const event of json.data) {
+      assert.equal(event.attempt, 1);
+      deliveries.set(event.id, (deliveries.get(event.id) ?? 0) + 1);
+    }
+    const { acknowledged } = await ack(client, turn % 2 === 0 ? { lease_id: json.lease_id } : { ids });
+    assert.equal(acknowledged, ids.length);
+  }
+}
+
+async function withNodes(storage: TestStorage, count: number, work: (nodes: RunningServer[]) => Promise<void>) {
+  const nodes = await Promise.all(Array.from({ length: count }, () => startNode(storage)));
+  try {
+    await work(nodes);
+  } finally {
+    await Promise.all(nodes.map((node) => node.stop()));
+    await storage.remove();
+  }
+}
+
+const places = [
+  ...engineNames.map((engine) => ({ engine, nodeCount: 1 })),
+  { engine: 'postgres', nodeCount: 3 } as const,
+];
+
+describe('consumers of one inbox', () => {
+  for (const { engine, nodeCount } of places) {
+    const where = `${engine}, ${nodeCount === 1 ? 'one node' : `${nodeCount} nodes`}`;
+
+    test(`share its events: each is delivered once while no lease ends, and all get acknowledged (${where})`, async (t) => {
+      const storage = await createStorage(engine);
+      if (storage === null) return t.skip('no PostgreSQL');
+      await withNodes(storage, nodeCount, async (nodes) => {
+        const { client, key } = await createOrg((nodes[0] as RunningServer).address);
+        const clients = Array.from(
+          { length: consumerCount },
+          (_, i) => new Client((nodes[i % nodeCount] as RunningServer).address, key),
+        );
+        const deliveries: Deliveries = new Map();
+        const consuming = clients.map((consumer, i) => consume(consumer, 1 + i * 3, deliveries));
+        // Four senders at once, so that the log grows in batches while it is read.
+        const senders = clients.slice(0, 4).map((sender) =>
+          send(
+            sender,
+            Array.from({ length: eventCount / 4 }, (_, n) => ({ payload: n })),
+          ),
+        );
+        const sent = (await Promise.all(senders)).flat();
+        await Promise.all(consuming);
+        // A consumer gives up after a second without events; slow senders may outlast them all.
+        await consume(client, 100, deliveries);
+        assert.deepEqual([...deliveries.keys()].toSorted(), sent.toSorted());
+        assert.deepEqual(new Set(deliveries.values()), new Set([1]));
+        assert.deepEqual(await stats(client), { pending: 0, leased: 0, dead: 0, oldest_pending_seconds: null });
+      });
+    });
+
+    test(`get what one that died had, as attempt 2, after its lease (${where})`, async (t) => {
+      const storage = await createStorage(engine);
+      if (storage === null) return t.skip('no PostgreSQL');
+      await withNodes(storage, nodeCount, async (nodes) => {
+        const { client, key } = await createOrg((nodes[0] as RunningServer).address);
+        const ids = await send(
+          client,
+          Array.from({ length: 5 }, () => ({})),
+        );
+        const dead = await receive(client, { lease_seconds: 1, max: 4 });
+        assert.equal(dead.json.data.length, 4);
+        const other = new Client((nodes.at(-1) as RunningServer).address, key);
+        const fresh = await receive(other, { wait_seconds: 25 });
+        assert.deepEqual(idsAndAttempts(fresh.json), [[ids[4], 1]]);
+        const again = await receive(other, { wait_seconds: 25 });
+        assert.deepEqual(
+          idsAndAttempts(again.json),
+          ids.slice(0, 4).map((id) => [id, 2]),
+        );
+        assert.ok(Date.now() >= Date.parse(dead.json.lease_expires_at));
+        // The lease that ended holds nothing any more.
+        assert.equal((await ack(client, { lease_id: dead.json.lease_id })).acknowledged, 0);
+        assert.equal((await ack(other, { lease_id: again.json.lease_id })).acknowledged, 4);
+      });
+    });
+  }
+  after(stopServers);
+});
+
+function idsAndAttempts(json: { data: { id: string; attempt: number }[] }): [string, number][] {
+  return json.data.map(({ id, attempt }) => [id, attempt]);
+}

@@ -1,0 +1,130 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import fc from 'fast-check';
+import { FairQueue, quantumBytes } from '../../src/ingest/fair-queue.js';
+
+interface Item {
+  readonly org: string;
+  readonly bytes: number;
+  readonly enqueuedAtMs: number;
+  readonly number: number;
+}
+
+const orgs = ['a', 'b', 'c', 'd'];
+const sizes = fc.oneof(fc.integer({ min: 1, max: 3_000 }), fc.integer({ min: 1, max: 5 * quantumBytes }));
+const adding = fc.record({ kind: fc.constant('add' as const), org: fc.constantFrom(...orgs), bytes: sizes });
+const taking = fc.record({
+  kind: fc.constant('take' as const),
+  itemsMax: fc.integer({ min: 1, max: 40 }),
+  bytesMax: fc.integer({ min: 1, max: 8 * quantumBytes }),
+});
+const expiring = fc.record({ kind: fc.constant('expire' as const), ageMs: fc.integer({ min: 0, max: 60 }) });
+const steps = fc.array(
+  fc.oneof({ weight: 8, arbitrary: adding }, { weight: 2, arbitrary: taking }, { weight: 1, arbitrary: expiring }),
+  { maxLength: 200 },
+);
+const bytesMax = 40 * quantumBytes;
+
+describe('the fair queue', () => {
+  it('keeps the order within an org, its bounds, and every item exactly once, whatever comes and goes', () => {
+    fc.assert(
+      fc.property(steps, (all) => {
+        const queue = new FairQueue<Item>(bytesMax);
+        const waiting: Item[] = [];
+        const leave = (items: readonly Item[]): void => {
+          for (const item of items) {
+            const first = waiting.findIndex(({ org }) => org === item.org);
+            assert.equal(waiting[first], item, 'not the first of its org that waits');
+            waiting.splice(first, 1);
+          }
+        };
+        for (const [now, step] of all.entries()) {
+          if (step.kind === 'add') {
+            const item = { org: step.org, bytes: step.bytes, enqueuedAtMs: now, number: now };
+            const fits = sum(waiting) + item.bytes <= bytesMax;
+            assert.equal(queue.add(item), fits);
+            if (fits) waiting.push(item);
+          } else if (step.kind === 'take') {
+            const batch = queue.take(step.itemsMax, step.bytesMax);
+            assert.ok(batch.length <= step.itemsMax);
+            assert.ok(batch.length === 1 || sum(batch) <= step.bytesMax);
+            assert.ok(batch.length > 0 || waiting.length === 0);
+            leave(batch);
+          } else {
+            const expired = queue.takeOlder(now - step.ageMs);
+            assert.deepEqual(
+              new Set(expired),
+              new Set(waiting.filter(({ enqueuedAtMs }) => enqueuedAtMs < now - step.ageMs)),
+            );
+            leave(expired);
+          }
+          assert.deepEqual([queue.size, queue.bytes], [waiting.length, sum(waiting)]);
+        }
+        leave(queue.take(Infinity, Infinity));
+        assert.deepEqual(waiting, []);
+      }),
+      { numRuns: 300 },
+    );
+  });
+
+  it('fills a batch as far as its bounds and what waits allow', () => {
+    const queue = new FairQueue<Item>(bytesMax);
+    for (let number = 0; number < 10; number++) queue.add({ org: 'a', bytes: 10, enqueuedAtMs: 0, number });
+    assert.equal(queue.take(4, 1_000).length, 4);
+    assert.equal(queue.take(100, 35).length, 3);
+    assert.equal(queue.take(100, 1_000).length, 3);
+    assert.deepEqual(queue.take(100, 1_000), []);
+  });
+
+  it('delays the single event of one org by at most one turn of each flooding org, however small the batches are', () => {
+    const flood = fc.record({
+      floods: fc.array(fc.integer({ min: 100, max: 2 * quantumBytes }), { minLength: 1, maxLength: 5 }),
+      bytes: fc.integer({ min: 1, max: quantumBytes }),
+      takenBefore: fc.integer({ min: 0, max: 20 }),
+      itemsMax: fc.integer({ min: 1, max: 1_000 }),
+      bytesMax: fc.integer({ min: 1, max: 10 * quantumBytes }),
+    });
+    fc.assert(
+      fc.property(flood, ({ floods, bytes, takenBefore, itemsMax, bytesMax: batchBytesMax }) => {
+        const queue = new FairQueue<Item>(Infinity);
+        for (const [org, size] of floods.entries()) {
+          for (let number = 0; number * size < 60 * quantumBytes; number++) {
+            queue.add({ org: `flood ${org}`, bytes: size, enqueuedAtMs: 0, number });
+          }
+        }
+        for (let i = 0; i < takenBefore; i++) queue.take(itemsMax, batchBytesMax);
+        queue.add({ org: 'single', bytes, enqueuedAtMs: 0, number: 0 });
+        const ahead = new Map<string, number>();
+        for (;;) {
+          const batch = queue.take(itemsMax, batchBytesMax);
+          const own = batch.findIndex(({ org }) => org === 'single');
+          for (const item of own === -1 ? batch : batch.slice(0, own)) {
+            ahead.set(item.org, (ahead.get(item.org) ?? 0) + item.bytes);
+          }
+          if (own !== -1) break;
+        }
+        for (const [org, size] of floods.entries()) {
+          const before = ahead.get(`flood ${org}`) ?? 0;
+          assert.ok(before <= quantumBytes + size, `${before} bytes of one flood went ahead`);
+        }
+      }),
+      { numRuns: 200 },
+    );
+  });
+
+  it('keeps its order also after thousands of items have come and gone', () => {
+    const queue = new FairQueue<Item>(Infinity);
+    let taken = 0;
+    for (let number = 0; number < 10_000; number++) {
+      queue.add({ org: 'a', bytes: 1, enqueuedAtMs: number, number });
+      if (number % 3 === 0) continue;
+      for (const item of queue.take(1, 10)) assert.equal(item.number, taken++);
+    }
+    for (const item of queue.take(Infinity, Infinity)) assert.equal(item.number, taken++);
+    assert.equal(taken, 10_000);
+  });
+});
+
+function sum(items: readonly Item[]): number {
+  return items.reduce((total, { bytes }) => total + bytes, 0);
+}

@@ -1,0 +1,201 @@
+/**
+ * P6, the second wall: a statement that names another org than its transaction finds, changes and adds nothing, because row-level security
+ * stands behind it. Every statement that tenants' requests run is tried, with the wall and, to show that the check can fail, without.
+ */
+import assert from 'node:assert/strict';
+import { after, before, describe, it } from 'node:test';
+import type { Database, Transaction } from '../../src/db/database.js';
+import { StorageError } from '../../src/db/database.js';
+import { existingEvents, findEvent, readEventsAt, scanEvents } from '../../src/db/sql/events.js';
+import * as keys from '../../src/db/sql/keys.js';
+import * as leases from '../../src/db/sql/leases.js';
+import * as subscriptions from '../../src/db/sql/subscriptions.js';
+import type { Place } from '../../src/event-log/append.js';
+import { receive } from '../../src/subscriptions/receive.js';
+import { append, newLog, openLog } from '../support/log.js';
+import { createStorage, engineNames, stopServers } from '../support/storage.js';
+import type { TestStorage } from '../support/storage.js';
+
+const storages = await Promise.all(engineNames.map(createStorage));
+after(stopServers);
+
+for (const [i, engine] of engineNames.entries()) {
+  const storage = storages[i] ?? null;
+  describe(`on ${engine}`, { skip: storage === null ? 'no PostgreSQL on this machine' : false }, () => {
+    if (storage !== null) describeWall(storage);
+  });
+}
+
+/** An org with an event in a lease, an event that is dead, and a key. */
+interface Victim {
+  readonly org: string;
+  readonly place: Place;
+  readonly lease: leases.LeaseRow;
+  readonly keyId: string;
+}
+
+const inbox = 0;
+const all = '{[1,100)}';
+const now = new Date();
+const later = new Date(now.getTime() + 3_600_000);
+
+/** Each returns what it found or changed of the victim: nothing, an empty list, 0 or null where it is walled off. */
+const attempts: Readonly<Record<string, (tx: Transaction, victim: Victim) => Promise<unknown>>> = {
+  findEvent: (tx, { org, place }) => findEvent(tx, org, place, true),
+  scanEvents: (tx, { org, place }) => scanEvents(tx, org, all, daysOf(place), null, 10),
+  readEventsAt: (tx, { org, place }) => readEventsAt(tx, org, all, daysOf(place), true),
+  existingEvents: (tx, { org, place }) => existingEvents(tx, org, [place]),
+  countEvents: async (tx, { org, place }) => (await subscriptions.countEvents(tx, org, all, daysOf(place))).events,
+  lockSubscription: (tx, { org }) => subscriptions.lockSubscription(tx, org, inbox),
+  moveSubscription: (tx, { org, place }) =>
+    changes(tx, 'subscriptions', () =>
+      subscriptions.moveSubscription(tx, org, inbox, { cursor: 7, cursorDay: place.day, ahead: '{}', heldChange: 1 }),
+    ),
+  readHead: (tx, { org }) => subscriptions.readHead(tx, org),
+  readSubscriptionSets: (tx, { org }) => subscriptions.readSubscriptionSets(tx, org, inbox, now),
+  dueLeases: (tx, { org }) => leases.dueLeases(tx, org, inbox, later, 10),
+  nextDueAt: (tx, { org }) => leases.nextDueAt(tx, org, inbox),
+  findLease: (tx, { org, lease }) => leases.findLease(tx, org, inbox, lease.lease),
+  leasesHolding: (tx, { org }) => leases.leasesHolding(tx, org, inbox, all),
+  insertLease: (tx, { org, place }) =>
+    changes(tx, 'leases', () =>
+      leases.insertLease(tx, org, inbox, {
+        lease: 'planted',
+        attempt: 1,
+        availableAt: later,
+        positions: all,
+        days: daysOf(place),
+      }),
+    ),
+  removeFromLeases: (tx, { org, lease }) =>
+    changes(tx, 'leases', () => leases.removeFromLeases(tx, org, inbox, [lease.lease], lease.positions)),
+  insertDeadLetters: (tx, { org, lease }) =>
+    changes(tx, 'dead_letters', () => leases.insertDeadLetters(tx, org, inbox, lease, now)),
+  deadLettersAt: (tx, { org }) => leases.deadLettersAt(tx, org, inbox, [2]),
+  deleteDeadLetters: (tx, { org }) => leases.deleteDeadLetters(tx, org, inbox, [2]),
+  countKeysForCreation: (tx, { org }) => keys.countKeysForCreation(tx, org, now),
+  listKeys: (tx, { org }) => keys.listKeys(tx, org, '', now, 10),
+  findKey: (tx, { org, keyId }) => keys.findKey(tx, org, keyId, now),
+  lockKey: (tx, { org, keyId }) => keys.lockKey(tx, org, keyId, now),
+  insertKey: (tx, { org }) => keys.insertKey(tx, keyOf(org, 'planted')),
+  expireKey: (tx, { org, keyId }) => changes(tx, 'api_keys', () => keys.expireKey(tx, org, keyId, now)),
+  deleteKey: (tx, { org, keyId }) => changes(tx, 'api_keys', () => keys.deleteKey(tx, org, keyId)),
+};
+
+/** Statements on tables with an org that no tenant's request runs. */
+const notForTenants = ['touchKeys', 'findKeyByHash'];
+
+function describeWall(storage: TestStorage): void {
+  let database: Database;
+  let attacker: string;
+  let victim: Victim;
+  before(async () => {
+    database = await openLog(storage);
+    attacker = await newLog(database, now.getTime());
+    victim = await makeVictim(database);
+  });
+  after(async () => {
+    await database.close();
+    await storage.remove();
+  });
+
+  for (const [name, attempt] of Object.entries(attempts)) {
+    it(`${name} with the wrong org finds and changes nothing`, async () => {
+      assert.equal(isNothing(await tryAs(database, attacker, '', (tx) => attempt(tx, victim))), true);
+      // Under its own org, and under the wrong one where the policies are open, the same call does find or change something.
+      assert.equal(isNothing(await tryAs(database, victim.org, '', (tx) => attempt(tx, victim))), false);
+      assert.equal(isNothing(await tryAs(database, attacker, openPolicies, (tx) => attempt(tx, victim))), false);
+    });
+  }
+}
+
+it('every statement that a tenant’s request runs is among those that are tried', async () => {
+  const events = await import('../../src/db/sql/events.js');
+  const statements = [events, keys, leases, subscriptions].flatMap((module) => Object.entries(module));
+  const named = statements.filter(([name, value]) => typeof value === 'function' && !/^event[A-Z]/.test(name));
+  assert.deepEqual(named.map(([name]) => name).toSorted(), [...Object.keys(attempts), ...notForTenants].toSorted());
+});
+
+const openPolicies = ['api_keys', 'heads', 'events', 'subscriptions', 'leases', 'dead_letters']
+  .map((table) => `ALTER POLICY app_own_org ON ${table} USING (true)`)
+  .join('; ');
+
+class Undone extends Error {}
+
+/** What `work` gets as a tenant's transaction of `org`, after a superuser changed something. All of it is undone. */
+async function tryAs(
+  database: Database,
+  org: string,
+  change: string,
+  work: (tx: Transaction) => Promise<unknown>,
+): Promise<unknown> {
+  let got: unknown;
+  const undone = database.transaction({ role: 'owner' }, async (tx) => {
+    await tx.script(`${change}; SET LOCAL ROLE sluice_app; SET LOCAL sluice.org = '${org}'`);
+    try {
+      got = await work(tx);
+    } catch (error) {
+      // Adding a row that the policy does not allow.
+      if (!(error instanceof StorageError && error.sqlstate === '42501')) throw error;
+      got = null;
+    }
+    throw new Undone();
+  });
+  await assert.rejects(undone, Undone);
+  return got;
+}
+
+function isNothing(got: unknown): boolean {
+  return got === null || got === 0 || (Array.isArray(got) && got.length === 0);
+}
+
+/** How many rows of a table `work` adds, changes or removes. */
+async function changes(tx: Transaction, table: string, work: () => Promise<void>): Promise<number> {
+  const read = async (): Promise<string[]> => {
+    await tx.script('RESET ROLE');
+    const text = `SELECT row_to_json(t)::text AS line FROM ${table} AS t ORDER BY 1`;
+    const { rows } = await tx.query<{ line: string }>({ name: `test_rows_of_${table}`, text });
+    await tx.script('SET LOCAL ROLE sluice_app');
+    return rows.map(({ line }) => line);
+  };
+  const earlier = await read();
+  await work();
+  const afterwards = await read();
+  return (
+    afterwards.filter((line) => !earlier.includes(line)).length +
+    earlier.filter((line) => !afterwards.includes(line)).length
+  );
+}
+
+function daysOf({ day }: Place): subscriptions.DayRange {
+  return { first: day, last: day };
+}
+
+function keyOf(org: string, keyId: string): keys.NewKey {
+  const hash = Buffer.alloc(32, keyId);
+  return { org, keyId, hash, name: 'test', prefix: '', scopes: [], createdAt: now, expiresAt: null };
+}
+
+async function makeVictim(database: Database): Promise<Victim> {
+  const org = await newLog(database, now.getTime());
+  const [place] = await append(database, org, [{}, {}], now.getTime());
+  assert.ok(place !== undefined && place !== null);
+  const lease = 'lse_of_the_victim';
+  await receive(database, {
+    org,
+    subscription: inbox,
+    eventsMax: 1,
+    wantsPayload: false,
+    nowMs: now.getTime(),
+    lease,
+    leaseEndsAtMs: later.getTime(),
+  });
+  const row = await database.transaction({ role: 'app', org }, async (tx) => {
+    await keys.insertKey(tx, keyOf(org, 'key of the victim'));
+    const found = await leases.findLease(tx, org, inbox, lease);
+    assert.ok(found);
+    await leases.insertDeadLetters(tx, org, inbox, { ...found, positions: '{[2,3)}' }, now);
+    return found;
+  });
+  return { org, place, lease: row, keyId: 'key of the victim' };
+}

@@ -1,0 +1,198 @@
+import assert from 'node:assert/strict';
+import { after, before, describe, it } from 'node:test';
+import type { Database } from '../../src/db/database.js';
+import { StorageError } from '../../src/db/database.js';
+import { appendBatch } from '../../src/event-log/append.js';
+import { newEvent, openTestLog } from '../support/event-log.js';
+import type { TestLog } from '../support/event-log.js';
+import { withFaults } from '../support/faulty-database.js';
+import { asOwner } from '../support/log.js';
+import { createStorage, stopServers } from '../support/storage.js';
+
+const isSoak = process.env['SLUICE_TEST_SOAK'] === '1';
+const writers = 4;
+const sharedOrgs = 200;
+const orgsPerBatch = 60;
+const batchesPerWriter = isSoak ? 5_000 : 150;
+const otherOrgs = 100_000;
+
+const storage = await createStorage('postgres');
+after(stopServers);
+
+const skip = storage === null ? 'NOT TESTED: there is no PostgreSQL server on this machine' : false;
+
+describe(`${writers} writers on ${sharedOrgs} shared orgs`, { skip }, () => {
+  if (storage === null) return;
+  const logs: TestLog[] = [];
+  before(async () => {
+    const first = await openTestLog(storage);
+    // A deadlock shows at once, before the second after which a wait for a lock is given up.
+    await asOwner(
+      first.database,
+      `DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET deadlock_timeout = ''30ms''', current_database()); END $$`,
+    );
+    await first.close();
+    for (let i = 0; i < writers; i++) logs.push(await openTestLog(storage));
+  });
+  after(async () => {
+    await Promise.all(logs.map((log) => log.close()));
+    await storage.remove();
+  });
+  const [small, large] = ['few heads', `${otherOrgs} more heads`];
+
+  it(`never deadlock, and leave each log without gap or double (${small})`, async () => {
+    await writeAndCheck();
+  });
+
+  it('would deadlock, were the orgs of a batch locked in no order', async () => {
+    const orgs = await logAt(0).addOrgs(sharedOrgs);
+    const unsorted = logs.map(({ database }) =>
+      withFaults(database, {
+        query: (statement, values, run) => {
+          if (statement.name !== 'ingest_reserve') return run(values);
+          const [orgColumn, eventColumn, ...rest] = values as [string[], number[], ...unknown[]];
+          const order = shuffle(orgColumn.map((_, i) => i));
+          return run([order.map((i) => orgColumn[i]), order.map((i) => eventColumn[i]), ...rest]);
+        },
+      }),
+    );
+    const failures: unknown[] = [];
+    await Promise.all(unsorted.map((database) => write(database, orgs, 30, (error) => failures.push(error))));
+    assert.ok(failures.some((error) => error instanceof StorageError && error.sqlstate === '40P01'));
+  });
+
+  it(`never deadlock, and leave each log without gap or double (${large})`, async () => {
+    const { database } = logAt(0);
+    await asOwner(
+      database,
+      `INSERT INTO orgs (org, name, tier, created_at) SELECT n, 'filler', 'free', now() FROM generate_series(1, ${otherOrgs}) AS n;
+       INSERT INTO heads (org, epoch, position, day, received_at, first_position, first_day)
+         SELECT n, 1, 0, 0, now(), 1, 0 FROM generate_series(1, ${otherOrgs}) AS n;
+       ANALYZE heads`,
+    );
+    await writeAndCheck();
+  });
+
+  it('lock in the order given because the plan walks it: a nested loop over the batch, each head by its index', async () => {
+    const orgs = await logAt(0).addOrgs(sharedOrgs);
+    let plan = '';
+    const explained = withFaults(logAt(0).database, {
+      query: async (statement, values, run, tx) => {
+        if (statement.name === 'ingest_reserve') {
+          const explain = { name: 'test_explain', text: `EXPLAIN (COSTS off) ${statement.text}` };
+          const { rows } = await tx.query(explain, values);
+          plan = rows.map((row) => String(row['QUERY PLAN'])).join('\n');
+        }
+        return run(values);
+      },
+    });
+    await appendBatch(
+      explained,
+      orgs.map((org) => newEvent(org, '1')),
+      Date.now(),
+    );
+    assert.match(
+      plan,
+      /^Update on heads h\n +-> +Nested Loop\n +-> +Function Scan on b\n +-> +Index Scan using heads_pkey/,
+    );
+  });
+
+  const logAt = (i: number): TestLog => logs[i] ?? assert.fail();
+
+  async function writeAndCheck(): Promise<void> {
+    const orgs = await logAt(0).addOrgs(sharedOrgs);
+    const failures: unknown[] = [];
+    const written = await Promise.all(
+      logs.map(({ database }) => write(database, orgs, batchesPerWriter, (error) => failures.push(error))),
+    );
+    assert.deepEqual(failures, []);
+    const expected = new Map<string, number>();
+    for (const org of written.flat()) expected.set(org, (expected.get(org) ?? 0) + 1);
+    for (const org of orgs) {
+      const positions = (await logAt(0).lines(org)).map((line) => line.position);
+      assert.deepEqual(
+        positions,
+        Array.from({ length: expected.get(org) ?? 0 }, (_, i) => i + 1),
+      );
+    }
+  }
+});
+
+describe(`a reader of several logs, while ${writers} writers commit`, { skip }, () => {
+  if (storage === null) return;
+  it('that asks for what lies above the last position it saw misses no event', async () => {
+    const logs = await Promise.all(Array.from({ length: writers + 1 }, () => openTestLog(storage)));
+    const [reader = assert.fail(), ...writing] = logs;
+    try {
+      const orgs = await reader.addOrgs(8);
+      let done = false;
+      const reading = readAll(reader.database, orgs, () => done);
+      await Promise.all(
+        writing.map(({ database }) =>
+          write(database, orgs, batchesPerWriter, (error) => {
+            throw error;
+          }),
+        ),
+      );
+      done = true;
+      const { seen, rounds } = await reading;
+      assert.ok(rounds > 20, `only ${rounds} looks`);
+      for (const org of orgs) {
+        const all = (await reader.lines(org)).map((line) => line.position);
+        assert.deepEqual(seen.get(org), all);
+      }
+    } finally {
+      await Promise.all(logs.map((log) => log.close()));
+    }
+  });
+});
+
+/** Looks, again and again, at what lies above the last position it saw of each org; once more after `isDone`. */
+async function readAll(database: Database, orgs: readonly string[], isDone: () => boolean) {
+  const seen = new Map<string, number[]>(orgs.map((org) => [org, []]));
+  const text = 'SELECT position FROM events WHERE org = $1 AND position > $2 ORDER BY position';
+  let rounds = 0;
+  for (let last = false; !last; rounds++) {
+    last = isDone();
+    for (const [org, positions] of seen) {
+      const scope = { role: 'app', org, priority: 'read' } as const;
+      const values = [org, positions.at(-1) ?? 0];
+      const { rows } = await database.query<{ position: string }>(scope, { name: 'test_above', text }, values);
+      positions.push(...rows.map((row) => Number(row.position)));
+    }
+  }
+  return { seen, rounds };
+}
+
+/** Writes batches with one event each for many of `orgs`, in random order. Returns the org of each event that is stored. */
+async function write(
+  database: Database,
+  orgs: readonly string[],
+  batches: number,
+  onFailure: (error: unknown) => void,
+): Promise<string[]> {
+  const written: string[] = [];
+  for (let i = 0; i < batches; i++) {
+    const chosen = shuffle(orgs).slice(0, orgsPerBatch);
+    try {
+      await appendBatch(
+        database,
+        chosen.map((org) => newEvent(org, '"x"')),
+        Date.now(),
+      );
+      written.push(...chosen);
+    } catch (error) {
+      onFailure(error);
+    }
+  }
+  return written;
+}
+
+function shuffle<T>(items: readonly T[]): T[] {
+  const shuffled = [...items];
+  for (let i = shuffled.length - 1; i > 0; i--) {
+    const j = Math.floor(Math.random() * (i + 1));
+    [shuffled[i], shuffled[j]] = [shuffled[j] as T, shuffled[i] as T];
+  }
+  return shuffled;
+}

@@ -1,0 +1,57 @@
+import assert from 'node:assert/strict';
+import { randomInt } from 'node:crypto';
+import { it } from 'node:test';
+import { setTimeout as pause } from 'node:timers/promises';
+import { Client, createOrg } from '../support/client.js';
+import { startNode } from '../support/node.js';
+import { startPostgresServer } from '../support/postgres-server.js';
+import { violations } from './ledger.js';
+import { readAcknowledged, repeatAcknowledged, Traffic, walkInbox } from './traffic.js';
+
+const cycles = process.env['SLUICE_TEST_SOAK'] === '1' ? 100 : 4;
+const clients = 8;
+const trafficMsMax = 300;
+
+it(`keeps every acknowledged event, and stores none that it refused, over ${cycles} kill -9 of PostgreSQL`, async (t) => {
+  // A server that is killed cannot be shared with other tests.
+  delete process.env['SLUICE_TEST_POSTGRES_PORT'];
+  const server = await startPostgresServer();
+  if (server === null) {
+    t.skip('NOT TESTED: there is no PostgreSQL server on this machine');
+    return;
+  }
+  try {
+    const config = { dataDir: '', databaseUrl: await server.createDatabase() };
+    const node = await startNode({ engine: 'postgres', config, remove: () => Promise.resolve() });
+    try {
+      const { client } = await createOrg(node.address);
+      const traffic = new Traffic();
+      for (let cycle = 1; cycle <= cycles; cycle++) {
+        const stop = new AbortController();
+        const sending = traffic.sendUntilGone(client, clients, stop.signal);
+        await pause(randomInt(trafficMsMax));
+        await server.kill('SIGKILL');
+        await server.restart();
+        stop.abort();
+        await sending;
+        await untilReady(client);
+        await traffic.retryUnanswered(client);
+        assert.deepEqual(await readAcknowledged(client, traffic.sendings), [], `cycle ${cycle}, by id`);
+        assert.deepEqual(await repeatAcknowledged(client, traffic.sendings), [], `cycle ${cycle}, sent again`);
+        assert.deepEqual(violations(traffic.sendings, await walkInbox(client)), [], `cycle ${cycle}`);
+      }
+      const acknowledged = traffic.sendings.filter(({ receipts }) => receipts.length > 0).length;
+      t.diagnostic(`${traffic.sendings.length} events sent, ${acknowledged} acknowledged`);
+      assert.ok(acknowledged > cycles && acknowledged < traffic.sendings.length, 'no event met the crash');
+    } finally {
+      await node.stop();
+    }
+  } finally {
+    await server.stop();
+  }
+});
+
+async function untilReady(client: Client): Promise<void> {
+  // Readiness is asked for; it has no other signal.
+  while ((await new Client(client.address, null).get('/readyz')).status !== 200) await pause(50);
+}

@@ -1,0 +1,87 @@
+import assert from 'node:assert/strict';
+import { after, before, describe, test } from 'node:test';
+import fc from 'fast-check';
+import type { Database } from '../../src/db/database.js';
+import { append, dayMs, intercept, newLog, openLog } from '../support/log.js';
+import { createStorage, engineNames, stopServers } from '../support/storage.js';
+import type { TestStorage } from '../support/storage.js';
+import { TestClock } from '../support/test-clock.js';
+import { checkListing } from './checks.js';
+import { Model } from './model.js';
+import type { Real, Steps } from './steps.js';
+import { stepsUpTo } from './steps.js';
+
+const isSoak = process.env['SLUICE_TEST_SOAK'] === '1';
+const runs = isSoak ? 2_000 : 150;
+const firstDay = 20_000;
+const lastDay = firstDay + 8;
+
+const reached = new Set<string>();
+
+function noteReached({ events }: Model): void {
+  if (events.some((event) => event.settled === 'dead')) reached.add('a dead letter');
+  if (events.some((event) => event.attempts >= 4)) reached.add('a fourth attempt');
+  if (events.some((event, i) => event.position > i + 1)) reached.add('a gap');
+  if (events.some((event) => event.day > firstDay)) reached.add('a second day');
+}
+
+describe('a subscription does what its model does', () => {
+  for (const engine of engineNames) {
+    describe(`on ${engine}`, () => {
+      let storage: TestStorage | null;
+      let database: Database;
+      before(async () => {
+        storage = await createStorage(engine);
+        if (storage === null) return;
+        database = await openLog(storage, new TestClock((firstDay + 1) * dayMs));
+        // Another org's log holds events at positions above every other log's head.
+        const other = await newLog(database, firstDay * dayMs);
+        const events = Array.from({ length: 3_000 }, () => ({}));
+        for (let day = firstDay; day <= lastDay; day++) await append(database, other, events, day * dayMs);
+      });
+      after(async () => {
+        if (storage === null) return;
+        await database.close();
+        await storage.remove();
+      });
+
+      const holds = (used: Database) => async (steps: Steps, attemptsMax: number) => {
+        const model = new Model(firstDay * dayMs + 1, attemptsMax);
+        const org = await newLog(database, model.nowMs, attemptsMax);
+        const real: Real = { database: used, org, lastDay, cursor: 0 };
+        await fc.asyncModelRun(() => ({ model, real }), steps);
+        for (const status of [undefined, 'pending', 'leased', 'dead', 'delivered'] as const) {
+          await checkListing(model, real, { status, pattern: '*', limit: 3 });
+        }
+        noteReached(model);
+      };
+      const property = (used: Database) =>
+        fc.asyncProperty(stepsUpTo(60), fc.constantFrom(1, 2, 3, 5, 10), holds(used));
+
+      test('whatever is appended, received, acknowledged or left to end, in any order', async (t) => {
+        if (storage === null) return t.skip('no PostgreSQL');
+        reached.clear();
+        await fc.assert(property(database), { numRuns: runs });
+        // Runs that never come this far would show nothing of it.
+        assert.deepEqual([...reached].toSorted(), ['a dead letter', 'a fourth attempt', 'a gap', 'a second day']);
+      });
+
+      const breakages: Record<string, (name: string) => boolean> = {
+        'an ended lease keeps what is handed out again': (name) => name === 'leases_shrink',
+        'an attempt over the limit leaves no dead letter': (name) => name === 'dead_letters_insert',
+        'the cursor stays behind what was handed out': (name) => name === 'subscription_move',
+      };
+      for (const [what, skips] of Object.entries(breakages)) {
+        test(`and the model notices when ${what}`, async (t) => {
+          if (storage === null) return t.skip('no PostgreSQL');
+          const broken = intercept(database, (statement, values, real) =>
+            skips(statement.name) ? Promise.resolve({ rows: [], rowCount: 0 }) : real(statement, values),
+          );
+          const { failed } = await fc.check(property(broken), { numRuns: runs, endOnFailure: true });
+          assert.ok(failed);
+        });
+      }
+    });
+  }
+  after(stopServers);
+});
