@@ -108,10 +108,10 @@ export class Authenticator {
     }
     const lookup = { askedAtMs, identity: this.#readAndRemember(name, hash, askedAtMs) };
     this.#lookups.set(name, lookup);
-    const done = (): void => {
+    const release = (): void => {
       if (this.#lookups.get(name) === lookup) this.#lookups.delete(name);
     };
-    lookup.identity.then(done, done);
+    lookup.identity.then(release, release);
     return lookup.identity;
   }
 

@@ -37,6 +37,8 @@ const setup = Object.entries({
   bytea_output: "'hex'",
   extra_float_digits: '1',
   standard_conforming_strings: 'on',
+  // Every statement here is short; compiling one costs more than it can save (seen: 35 ms for a read of 50 rows).
+  jit: 'off',
 })
   .map(([name, value]) => `SET ${name} = ${value}`)
   .join('; ');

@@ -127,7 +127,7 @@ function createFastify(options: HttpServerOptions): FastifyInstance {
 }
 
 function addRoute(fastify: FastifyInstance, route: Route, options: HttpServerOptions): void {
-  const { admission, telemetry } = options;
+  const { admission, telemetry, clock } = options;
   const readQuery = queryReaderOf(route);
   const readBody = bodyReaderOf(route);
   const latency = new Map<number, { observe(seconds: number): void }>();
@@ -147,7 +147,7 @@ function addRoute(fastify: FastifyInstance, route: Route, options: HttpServerOpt
     method: route.method,
     url: route.path,
     onRequest: (request, _reply, done) => {
-      const state: RequestState = { identity: null, rateHeaders: null, bucket, startedAtMs: performance.now() };
+      const state: RequestState = { identity: null, rateHeaders: null, bucket, startedAtMs: clock.monotonic() };
       states.set(request, state);
       const { headers } = request.raw;
       const admit = (caller: Awaited<ReturnType<typeof admitCaller>>): void => {
@@ -189,7 +189,7 @@ function addRoute(fastify: FastifyInstance, route: Route, options: HttpServerOpt
     },
     onResponse: (request, reply, done) => {
       const startedAtMs = states.get(request)?.startedAtMs;
-      if (startedAtMs !== undefined) observerOf(reply.statusCode).observe((performance.now() - startedAtMs) / 1000);
+      if (startedAtMs !== undefined) observerOf(reply.statusCode).observe((clock.monotonic() - startedAtMs) / 1000);
       done();
     },
   });

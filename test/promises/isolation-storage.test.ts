@@ -19,13 +19,6 @@ import type { TestStorage } from '../support/storage.js';
 const storages = await Promise.all(engineNames.map(createStorage));
 after(stopServers);
 
-for (const [i, engine] of engineNames.entries()) {
-  const storage = storages[i] ?? null;
-  describe(`on ${engine}`, { skip: storage === null ? 'no PostgreSQL on this machine' : false }, () => {
-    if (storage !== null) describeWall(storage);
-  });
-}
-
 /** An org with an event in a lease, an event that is dead, and a key. */
 interface Victim {
   readonly org: string;
@@ -47,6 +40,7 @@ const attempts: Readonly<Record<string, (tx: Transaction, victim: Victim) => Pro
   existingEvents: (tx, { org, place }) => existingEvents(tx, org, [place]),
   countEvents: async (tx, { org, place }) => (await subscriptions.countEvents(tx, org, all, daysOf(place))).events,
   lockSubscription: (tx, { org }) => subscriptions.lockSubscription(tx, org, inbox),
+  readOutlook: (tx, { org }) => subscriptions.readOutlook(tx, org, inbox),
   moveSubscription: (tx, { org, place }) =>
     changes(tx, 'subscriptions', () =>
       subscriptions.moveSubscription(tx, org, inbox, { cursor: 7, cursorDay: place.day, ahead: '{}', heldChange: 1 }),
@@ -107,6 +101,13 @@ function describeWall(storage: TestStorage): void {
       assert.equal(isNothing(await tryAs(database, attacker, openPolicies, (tx) => attempt(tx, victim))), false);
     });
   }
+}
+
+for (const [i, engine] of engineNames.entries()) {
+  const storage = storages[i] ?? null;
+  describe(`on ${engine}`, { skip: storage === null ? 'no PostgreSQL on this machine' : false }, () => {
+    if (storage !== null) describeWall(storage);
+  });
 }
 
 it('every statement that a tenant’s request runs is among those that are tried', async () => {

@@ -76,8 +76,8 @@ export async function ownOrg({ world, tenant, path }: Turn): Promise<void> {
   const { json } = await world.send(tenant, 'read', { method: 'GET', path });
   const limits = { rate_per_minute: 1, burst: tenant.burst, mode: 'enforce' };
   assert.deepEqual(
-    [json.id, json.name, json.suspended, json.limits],
-    [tenant.org.id, `org ${tenant.canary}`, false, limits],
+    [json.id, json.name, json.suspended, json.limits, json.usage.keys],
+    [tenant.org.id, `org ${tenant.canary}`, false, limits, tenant.keys.size],
   );
 }
 

@@ -41,7 +41,7 @@ function orgTests({ node }: EngineUnderTest): void {
       retention_days: 30,
       suspended: false,
       created_at: org.created_at,
-      usage: {},
+      usage: { keys: 1 },
     });
     const client = new Client(node().address, key);
     assert.deepEqual((await client.get('/v1/org')).json, org);

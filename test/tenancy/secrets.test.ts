@@ -67,12 +67,13 @@ async function everythingStored(storage: TestStorage): Promise<Buffer> {
     const text = `
       SELECT query_to_xml(format('SELECT * FROM %s', oid::regclass), true, false, '')::text AS dump
       FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace`;
-    const hexadecimal = { name: 'test_dump', text: `SET LOCAL xmlbinary = hex` };
     const { rows } = await database.transaction({ role: 'owner' }, async (tx) => {
-      await tx.script(hexadecimal.text);
+      await tx.script('SET LOCAL xmlbinary = hex');
       return tx.query<{ dump: string }>({ name: 'test_dump', text });
     });
-    return Buffer.from(rows.map(({ dump }) => dump.toLowerCase()).join('\n') + rows.map(({ dump }) => dump).join('\n'));
+    const dump = rows.map((row) => row.dump).join('\n');
+    // Bytes are spelled in upper case there, and text as it is.
+    return Buffer.from(dump + dump.toLowerCase());
   } finally {
     await database.close();
   }

@@ -137,6 +137,7 @@ const buryStatement = {
     CROSS JOIN LATERAL (
       SELECT e.position, e.day FROM events AS e
       WHERE e.org = $1 AND e.day BETWEEN $4 AND $5 AND e.position >= lower(r) AND e.position < upper(r)
+      OFFSET 0
     ) AS e`,
 };
 

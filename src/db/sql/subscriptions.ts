@@ -155,6 +155,7 @@ const statsStatement = {
     CROSS JOIN LATERAL (
       SELECT e.received_at FROM events AS e
       WHERE e.org = $1 AND e.day BETWEEN $3 AND $4 AND e.position >= lower(r) AND e.position < upper(r)
+      OFFSET 0
     ) AS e`,
 };
 
