@@ -1,4 +1,4 @@
-import Type from 'typebox';
+import { Type } from '@sinclair/typebox';
 import type { CursorSigner } from './cursor.js';
 import type { Reply } from './route.js';
 import { json } from './route.js';

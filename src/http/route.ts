@@ -1,5 +1,5 @@
 import type { FastifyRequest } from 'fastify';
-import type { TObject } from 'typebox';
+import type { TObject } from '@sinclair/typebox';
 import type { BucketClass } from '../admission/rate-limit.js';
 import type { Identity } from '../admission/authenticate.js';
 import type { KeyScope } from '../tenancy/scopes.js';

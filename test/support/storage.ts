@@ -36,11 +36,14 @@ export async function createStorage(engine: EngineName): Promise<TestStorage | n
   };
 }
 
-/** Stops the PostgreSQL that this process started, if it did. Call it in the file's last `after`. */
+/** Stops the PostgreSQL that this process started and removes the empty cluster that it made, if it did. Call it in the file's last `after`. */
 export async function stopServers(): Promise<void> {
   const server = await postgres;
   postgres = undefined;
   await server?.stop();
+  const made = await template;
+  template = undefined;
+  if (made !== undefined) await rm(made, { recursive: true, force: true });
 }
 
 async function embeddedStorage(): Promise<TestStorage> {

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import type { FastifyRequest } from 'fastify';
-import Type from 'typebox';
+import { Type } from '@sinclair/typebox';
 import type { Database } from '../../db/database.js';
 import { Problem } from '../../errors.js';
 import { decodeEventId, encodeEventId } from '../../event-log/event-id.js';

@@ -1,4 +1,4 @@
-import Type from 'typebox';
+import { Type } from '@sinclair/typebox';
 import type { Clock } from '../../clock.js';
 import { invalid, Problem } from '../../errors.js';
 import { decodeRandomId } from '../../ids.js';

@@ -1,5 +1,5 @@
-import Type from 'typebox';
-import type { TSchema } from 'typebox';
+import { Type } from '@sinclair/typebox';
+import type { TSchema } from '@sinclair/typebox';
 import type { LimitMode, OrgChange, Tier } from '../../db/sql/tenancy.js';
 import { Problem } from '../../errors.js';
 import { decodeOrgId, encodeOrgId } from '../../ids.js';
