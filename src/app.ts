@@ -37,7 +37,7 @@ export async function startServer(
 ): Promise<RunningServer> {
   const opening = openDatabase(config, log, onProgress, clock);
   // Loading the rest takes half as long as opening does, so the two go side by side.
-  const loading = import('./compose.js');
+  const loading = loadProgram();
   loading.catch(() => {});
   const { database, stats } = await opening;
   try {
@@ -47,6 +47,12 @@ export async function startServer(
     await database.close();
     throw error;
   }
+}
+
+async function loadProgram(): Promise<typeof import('./compose.js')> {
+  const program = await import('./compose.js');
+  program.preload();
+  return program;
 }
 
 async function openDatabase(

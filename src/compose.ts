@@ -19,7 +19,7 @@ import { CursorSigner } from './http/cursor.js';
 import { MetricsServer } from './http/metrics-server.js';
 import { Readiness } from './http/readiness.js';
 import { routeTable } from './http/routes/table.js';
-import { HttpServer } from './http/server.js';
+import { HttpServer, preloadHttp } from './http/server.js';
 import { Inbox } from './inbox/inbox.js';
 import { bodyBytesMax } from './ingest/envelope.js';
 import { GroupCommit } from './ingest/group-commit.js';
@@ -47,6 +47,9 @@ export interface Parts {
   readonly database: Database;
   readonly stats: DatabaseStats;
 }
+
+/** Loads what is loaded only at its first use, so that it is not loaded when the database is open and everybody waits. */
+export const preload = preloadHttp;
 
 /** Brings the schema up to date, builds every part and starts it. Resolves when events can be taken. */
 export async function composeServer(parts: Parts): Promise<RunningServer> {

@@ -21,8 +21,11 @@ export async function migrate(
   onProgress: (text: string) => void,
   migrations: readonly Migration[] = readMigrations(),
 ): Promise<readonly Migration[]> {
+  const newest = migrations.at(-1)?.version ?? 0;
+  const current = await database.transaction({ role: 'owner', priority: 'read' }, schemaVersion);
+  if (current > newest) throw newerSchema(current, newest);
   const applied: Migration[] = [];
-  for (const migration of migrations) {
+  for (const migration of migrations.filter(({ version }) => version > current)) {
     await database.transaction({ role: 'owner' }, async (tx) => {
       if ((await schemaVersion(tx)) >= migration.version) return;
       // Another node may be at it: wait for it, then read again under the lock.
@@ -38,7 +41,6 @@ export async function migrate(
       applied.push(migration);
     });
   }
-  await refuseNewerSchema(database, migrations.at(-1)?.version ?? 0);
   return applied;
 }
 
@@ -56,14 +58,11 @@ async function schemaVersion(tx: Transaction): Promise<number> {
   return version.rows[0]?.version ?? 0;
 }
 
-async function refuseNewerSchema(database: Database, newest: number): Promise<void> {
-  const version = await database.transaction({ role: 'owner', priority: 'read' }, schemaVersion);
-  if (version > newest) {
-    throw new StorageError(
-      'sql',
-      `the database has schema version ${version}, but this program knows only ${newest}: start a newer Sluice`,
-    );
-  }
+function newerSchema(version: number, newest: number): StorageError {
+  return new StorageError(
+    'sql',
+    `the database has schema version ${version}, but this program knows only ${newest}: start a newer Sluice`,
+  );
 }
 
 function readMigrations(): Migration[] {

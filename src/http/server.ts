@@ -91,6 +91,11 @@ export class HttpServer implements Service {
   }
 }
 
+/** Fastify loads half of itself when the first instance is made: 0.1 to 0.3 s of a start, better spent while the database opens. */
+export function preloadHttp(): void {
+  Fastify();
+}
+
 function createFastify(options: HttpServerOptions): FastifyInstance {
   const fastify = Fastify({
     bodyLimit: options.admission.bodyBytesMax,
