@@ -49,7 +49,7 @@ export async function startServer(
   }
 }
 
-async function loadProgram(): Promise<typeof import('./compose.js')> {
+async function loadProgram() {
   const program = await import('./compose.js');
   program.preload();
   return program;
