@@ -78,7 +78,7 @@ export const settings = {
   }),
   dbPool: setting({
     variable: 'SLUICE_DB_POOL',
-    type: wholeNumber('connections', 'a number of connections', 1, 1000),
+    type: wholeNumber('connections', 'a number of connections', 2, 1000),
     default: '10',
     help: 'Connections to PostgreSQL, at most. Unused with the embedded database.',
   }),

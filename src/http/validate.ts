@@ -1,6 +1,6 @@
 import type { TObject } from '@sinclair/typebox';
 import { TypeCompiler, ValueErrorType } from '@sinclair/typebox/compiler';
-import type { ValueError } from '@sinclair/typebox/compiler';
+import type { TypeCheck, ValueError } from '@sinclair/typebox/compiler';
 import type { FieldError } from '../errors.js';
 import { invalid } from '../errors.js';
 import { fieldErrorsMax } from '../ingest/json-body.js';
@@ -9,8 +9,9 @@ export type Validator = (value: Readonly<Record<string, unknown>>) => void;
 
 /** Checks an object against its schema. The validator throws `validation_failed` with every field that is wrong, and what would be right. */
 export function bodyValidator(schema: TObject): Validator {
-  const validator = TypeCompiler.Compile(schema);
+  const validatorOf = compiledOnce(schema);
   return (value) => {
+    const validator = validatorOf();
     if (validator.Check(value)) return;
     throw invalid(...describe(validator.Errors(value), ''));
   };
@@ -18,7 +19,7 @@ export function bodyValidator(schema: TObject): Validator {
 
 /** Reads a query string against its schema: `integer` parameters become numbers, `array` ones may be repeated, no other may. */
 export function queryReader(schema: TObject): (search: string) => Record<string, unknown> {
-  const validator = TypeCompiler.Compile(schema);
+  const validatorOf = compiledOnce(schema);
   const properties = schema.properties as Record<string, { readonly type?: string }>;
   return (search) => {
     // Without prototype, so that __proto__ is an unknown parameter like any other.
@@ -35,10 +36,17 @@ export function queryReader(schema: TObject): (search: string) => Record<string,
         values[name] = type === 'integer' && /^\d{1,15}$/.test(text) ? Number(text) : text;
       }
     }
+    const validator = validatorOf();
     if (!validator.Check(values)) errors.push(...describe(validator.Errors(values), '?'));
     if (errors.length > 0) throw invalid(...errors.slice(0, fieldErrorsMax));
     return values;
   };
+}
+
+/** Compiled at the first use: a start has better things to do. */
+function compiledOnce(schema: TObject): () => TypeCheck<TObject> {
+  let validator: TypeCheck<TObject> | undefined;
+  return () => (validator ??= TypeCompiler.Compile(schema));
 }
 
 /** A client's name is shown up to here. */
