@@ -56,6 +56,8 @@ CREATE TABLE api_keys (
   scopes       text[] NOT NULL,
   created_at   timestamptz NOT NULL,
   expires_at   timestamptz,
+  -- the end of its grace, once it was rotated
+  retires_at   timestamptz,
   last_used_at timestamptz,
   PRIMARY KEY (org, key_id),
   UNIQUE (hash, org)

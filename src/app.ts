@@ -61,7 +61,10 @@ async function openDatabase(
   onProgress: (text: string) => void,
   clock: Clock,
 ): Promise<{ database: Database; stats: DatabaseStats }> {
-  const onLog = (line: string): void => log.info({ part: 'database' }, line);
+  const onLog = (line: string): void => {
+    // What the engine says in the ordinary course of a start is for whoever looks for it.
+    log[/PANIC|FATAL|ERROR|WARNING|fail|stopped|lost/.test(line) ? 'warn' : 'debug']({ part: 'database' }, line);
+  };
   if (config.databaseUrl !== null) {
     const { openPostgres } = await import('./db/postgres.js');
     const database = await openPostgres({ url: config.databaseUrl, clock, onLog, sessionsMax: config.dbPool });

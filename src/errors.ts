@@ -75,6 +75,8 @@ export class Problem extends Error {
 
 /** 422 with the one or more fields that are wrong. */
 export function invalid(...errors: readonly FieldError[]): Problem {
-  const detail = errors.map((error) => `${error.path}: ${error.message}`).join('; ');
+  const detail = errors
+    .map(({ path, message }) => (path === '' ? `The body ${message}` : `${path}: ${message}`))
+    .join('; ');
   return new Problem('validation_failed', detail, { errors });
 }

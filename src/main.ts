@@ -14,7 +14,7 @@ async function main(): Promise<void> {
     invocation = readInvocation(process.argv.slice(2));
   } catch (error) {
     if (!(error instanceof UsageError)) throw error;
-    process.stderr.write(`${[...error.problems, 'sluice --help lists every setting.'].join('\n')}\n`);
+    process.stderr.write(`${[...error.problems, 'npm start -- --help lists every setting.'].join('\n')}\n`);
     process.exitCode = 2;
     return;
   }

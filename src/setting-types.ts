@@ -98,8 +98,16 @@ function exists(path: string): boolean {
 export const postgresUrl: SettingType<string> = {
   placeholder: 'url',
   parse(text) {
-    if (/^postgres(ql)?:\/\/\S+$/.test(text)) return text;
-    throw new SettingError('not the address of a PostgreSQL database; use postgres://user:password@host:5432/database');
+    if (!/^postgres(ql)?:\/\/\S+$/.test(text)) {
+      throw new SettingError(
+        'not the address of a PostgreSQL database; use postgres://user:password@host:5432/database',
+      );
+    }
+    if (!URL.canParse(text)) {
+      const right = 'one host, a port up to 65535, and #, /, ?, @ and : of the password as %23, %2F, %3F, %40 and %3A';
+      throw new SettingError(`not an address that can be read; use ${right}`);
+    }
+    return text;
   },
 };
 
@@ -107,6 +115,7 @@ export const postgresUrl: SettingType<string> = {
 export const bearerToken: SettingType<string> = {
   placeholder: 'token',
   parse(text) {
+    if (/^slk_live_/.test(text)) throw new SettingError('has the form of an API key; use a token of another form');
     if (/^[\x21-\x7e]{16,256}$/.test(text)) return text;
     const fault = /^.{16,256}$/su.test(text)
       ? 'a character that does not survive a header'

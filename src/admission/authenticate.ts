@@ -139,7 +139,7 @@ export class Authenticator {
       scopes: new Set(row.scopes.filter(isKeyScope)),
       limits: limitsOf(row),
       suspended: row.suspended,
-      expiresAtMs: row.expires_at?.getTime() ?? null,
+      expiresAtMs: row.ends_at?.getTime() ?? null,
     };
   }
 

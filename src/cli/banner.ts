@@ -52,8 +52,8 @@ function firstSteps(address: string, firstStart: NonNullable<RunningServer['firs
     text(''),
     text('Send an event:'),
     post(address, '/v1/events', bearer, shellQuote('{"type":"user.created","payload":{"user_id":"12345"}}')),
-    text('Receive what is pending:'),
-    post(address, '/v1/inbox/receive', bearer, shellQuote('{"max":10}')),
+    text('Receive what is pending; it is leased to you for an hour:'),
+    post(address, '/v1/inbox/receive', bearer, shellQuote('{"max":10,"lease_seconds":3600}')),
     text('Acknowledge what you received:'),
     post(
       address,
@@ -68,6 +68,12 @@ function moreKeys(server: Announced): BannerLine[] {
   const path = server.adminToken.path;
   const token = path === null ? '$SLUICE_ADMIN_TOKEN' : `$(cat ${shellQuote(path)})`;
   const body = shellQuote('{"name":"another"}');
+  if (server.engine === 'postgres') {
+    return [
+      text('Make an org, whose first key comes with it, with the admin token in $SLUICE_ADMIN_TOKEN:'),
+      post(server.address, '/v1/orgs', `-H "Authorization: Bearer ${token}"`, body),
+    ];
+  }
   return [
     text('Make another key, with one you have in $KEY:'),
     post(server.address, '/v1/keys', '-H "Authorization: Bearer $KEY"', body),

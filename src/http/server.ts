@@ -1,4 +1,5 @@
 import type { IncomingMessage } from 'node:http';
+import { promisify } from 'node:util';
 import type { AddressInfo, Socket } from 'node:net';
 import Fastify from 'fastify';
 import { Type } from '@sinclair/typebox';
@@ -35,6 +36,8 @@ export interface HttpServerOptions {
 /** How long a request may take to arrive, its body included. */
 const requestMsMax = 30_000;
 const headerBytesMax = 16 * 1024;
+const listensMsMax = 1_000;
+const quietCheckMs = 25;
 
 /** What the hooks know of a request. */
 interface RequestState {
@@ -68,7 +71,10 @@ export class HttpServer implements Service {
     await this.#fastify.listen({ host: this.#options.host, port: this.#options.port });
   }
 
-  /** No new connections; requests under way finish, within their time. */
+  /**
+   * Requests under way finish, within their time. While there are any, but for `listensMsMax` at most, the door stays open, so that whoever asks
+   * /readyz hears that this node is draining; then there are no new connections.
+   */
   stop(): Promise<void> {
     this.#stopping ??= this.#stop();
     return this.#stopping;
@@ -84,9 +90,25 @@ export class HttpServer implements Service {
     const { clock, drainMsMax } = this.#options;
     const cancelHardStop = clock.after(drainMsMax, () => this.#fastify.server.closeAllConnections());
     try {
+      await this.#untilQuiet();
       await this.#fastify.close();
     } finally {
       cancelHardStop();
+    }
+  }
+
+  /** Every reply says `Connection: close` by now, so connections end as their requests do. */
+  async #untilQuiet(): Promise<void> {
+    const { clock, drainMsMax } = this.#options;
+    const { server } = this.#fastify;
+    const endsAtMs = clock.monotonic() + Math.min(listensMsMax, drainMsMax);
+    while (clock.monotonic() < endsAtMs) {
+      server.closeIdleConnections();
+      const open = await promisify(server.getConnections.bind(server))();
+      if (open === 0) return;
+      await new Promise<void>((resume) => {
+        clock.after(quietCheckMs, resume);
+      });
     }
   }
 }
@@ -103,7 +125,8 @@ function createFastify(options: HttpServerOptions): FastifyInstance {
     forceCloseConnections: 'idle',
     return503OnClosing: false,
     exposeHeadRoutes: true,
-    routerOptions: { maxParamLength: 512 },
+    // An id that is too long to be one is an id that does not exist.
+    routerOptions: { maxParamLength: headerBytesMax },
     // Node would answer a request without Host by itself, with a bare 400; the hook below refuses it in our words.
     http: { maxHeaderSize: headerBytesMax, requireHostHeader: false },
     genReqId: requestIdOf,
@@ -132,7 +155,7 @@ function createFastify(options: HttpServerOptions): FastifyInstance {
 }
 
 function addRoute(fastify: FastifyInstance, route: Route, options: HttpServerOptions): void {
-  const { admission, telemetry, clock } = options;
+  const { admission, telemetry, clock, log } = options;
   const readQuery = queryReaderOf(route);
   const readBody = bodyReaderOf(route);
   const latency = new Map<number, { observe(seconds: number): void }>();
@@ -194,7 +217,14 @@ function addRoute(fastify: FastifyInstance, route: Route, options: HttpServerOpt
     },
     onResponse: (request, reply, done) => {
       const startedAtMs = states.get(request)?.startedAtMs;
-      if (startedAtMs !== undefined) observerOf(reply.statusCode).observe((clock.monotonic() - startedAtMs) / 1000);
+      if (startedAtMs !== undefined) {
+        const ms = clock.monotonic() - startedAtMs;
+        observerOf(reply.statusCode).observe(ms / 1000);
+        if (log.isLevelEnabled('debug')) {
+          const { method, path } = route;
+          log.debug({ request_id: request.id, method, route: path, status: reply.statusCode, ms }, 'request');
+        }
+      }
       done();
     },
   });

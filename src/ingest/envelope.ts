@@ -86,7 +86,8 @@ const idempotencyKeyShape = /^[ -~]{1,255}$/;
 
 function readType(value: unknown, errors: FieldError[]): string | undefined {
   if (typeof value !== 'string') {
-    errors.push({ path: '/type', message: 'is required: a string, for example "user.created"' });
+    const fault = value === undefined ? 'is required' : 'must be a string';
+    errors.push({ path: '/type', message: `${fault}, for example "user.created"` });
     return undefined;
   }
   const problem = typeProblem(value);

@@ -35,10 +35,9 @@ export async function storeBatch(
 ): Promise<readonly StoredOrRefused[]> {
   const startedAtMs = options.clock.monotonic();
   for (let attempt = 0; ; attempt++) {
+    let outcome: BatchOutcome;
     try {
-      const outcome = await appendOnce(options, batch);
-      options.onStored(batch, outcome, options.clock.monotonic() - startedAtMs);
-      return outcome.events.map((appended) => ({ appended, durability: outcome.durability }));
+      outcome = await appendOnce(options, batch);
     } catch (error) {
       options.onFailure(error);
       if (isDataError(error)) return splitBatch(options, batch, error);
@@ -46,6 +45,9 @@ export async function storeBatch(
       const refused = refusal(error);
       return batch.map(() => ({ refused }));
     }
+    options.onStored(batch, outcome, options.clock.monotonic() - startedAtMs);
+    const { durability } = outcome;
+    return outcome.events.map((appended) => ({ appended, durability }));
   }
 }
 
@@ -133,7 +135,8 @@ function refusal(error: unknown): Problem {
     return new Problem('outcome_unknown', detail, { retryAfterSeconds: 1, cause: error });
   }
   if (error instanceof StorageError) {
-    const detail = 'The storage could not be reached. Nothing was stored; send the event again.';
+    const detail =
+      'The storage did not take the event in time, or could not be reached. Nothing was stored; send it again.';
     return new Problem('storage_unavailable', detail, { retryAfterSeconds: 1, cause: error });
   }
   return new Problem('internal', 'The event could not be stored.', { cause: error });

@@ -15,7 +15,11 @@ export interface AdminToken {
 export async function adminToken(given: string | null, dataDir: string): Promise<AdminToken> {
   if (given !== null) return { value: given, path: null, isNew: false };
   const path = join(dataDir, 'admin-token');
-  if (existsSync(path)) return { value: (await readFile(path, 'utf8')).trim(), path, isNew: false };
+  if (existsSync(path)) {
+    const kept = (await readFile(path, 'utf8')).trim();
+    if (/^[\x21-\x7e]{16,256}$/.test(kept)) return { value: kept, path, isNew: false };
+    throw new Error(`${path} holds no admin token of 16 to 256 printable characters; delete it, and a new one is made`);
+  }
   const value = `slk_admin_${randomBytes(32).toString('base64url')}`;
   await writeDurably(path, `${value}\n`);
   return { value, path, isNew: true };
@@ -39,7 +43,7 @@ export async function firstStart(orgs: Orgs, dataDir: string): Promise<FirstStar
   if (created !== null) return { orgName: demo, key: created.key.secret };
   const [first, second] = await orgs.list('0', 2);
   if (first?.name !== demo || second !== undefined) return null;
-  return { orgName: demo, key: (await orgs.addKey(first.org, 'first key')).secret };
+  return { orgName: demo, key: (await orgs.replaceFirstKey(first.org)).secret };
 }
 
 /** The key was shown: from now on no start shows one. */

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import type { Clock } from '../clock.js';
 import type { Database, Transaction } from '../db/database.js';
 import type { KeyRow } from '../db/sql/keys.js';
-import { countKeysForCreation, deleteKey, expireKey, findKey, insertKey, listKeys, lockKey } from '../db/sql/keys.js';
+import { countKeysForCreation, deleteKey, retireKey, findKey, insertKey, listKeys, lockKey } from '../db/sql/keys.js';
 import { Problem } from '../errors.js';
 import { encodeRandomId } from '../ids.js';
 import { createKeySecret, displayPrefix, hashKey } from './key-secret.js';
@@ -74,14 +74,14 @@ export class Keys {
   async rotate(org: string, id: string, graceSeconds: number, held: ReadonlySet<KeyScope>): Promise<CreatedKey | null> {
     const created = await this.database.transaction({ role: 'app', org }, async (tx) => {
       const nowMs = this.clock.now();
-      if (graceSeconds > 0) await requireRoom(tx, org, new Date(nowMs));
       const row = await lockKey(tx, org, id, new Date(nowMs));
       if (row === null) return null;
       const old = toKey(row);
       requireScopes(old.scopes, held);
+      if (graceSeconds > 0) await requireRoom(tx, org, new Date(nowMs));
       if (graceSeconds === 0) await deleteKey(tx, org, id);
-      else await expireKey(tx, org, id, new Date(nowMs + graceSeconds * 1000));
-      const spec = { name: old.name, scopes: old.scopes, expiresAtMs: old.expiresAtMs };
+      else await retireKey(tx, org, id, new Date(nowMs + graceSeconds * 1000));
+      const spec = { name: old.name, scopes: old.scopes, expiresAtMs: row.expires_at?.getTime() ?? null };
       return createKey(tx, org, spec, new Date(nowMs));
     });
     this.onChange();
@@ -138,7 +138,7 @@ function toKey(row: KeyRow): Key {
     prefix: row.prefix,
     scopes: row.scopes.filter(isKeyScope),
     createdAtMs: row.created_at.getTime(),
-    expiresAtMs: row.expires_at?.getTime() ?? null,
+    expiresAtMs: row.ends_at?.getTime() ?? null,
     lastUsedAtMs: row.last_used_at?.getTime() ?? null,
   };
 }

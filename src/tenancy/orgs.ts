@@ -1,10 +1,11 @@
 import { randomInt } from 'node:crypto';
 import type { Clock } from '../clock.js';
 import type { Database, Transaction } from '../db/database.js';
+import { deleteKey, listKeys } from '../db/sql/keys.js';
 import type { OrgChange, OrgRow, Tier } from '../db/sql/tenancy.js';
 import { findOrg, hasAnyOrg, insertOrg, listOrgs, updateOrg } from '../db/sql/tenancy.js';
 import type { CreatedKey } from './keys.js';
-import { createKey } from './keys.js';
+import { createKey, keysMax } from './keys.js';
 import { scopes } from './scopes.js';
 import type { Limits } from './tiers.js';
 import { limitsOf } from './tiers.js';
@@ -42,11 +43,15 @@ export class Orgs {
     );
   }
 
-  /** Another key of an org, with all scopes. */
-  addKey(org: string, name: string): Promise<CreatedKey> {
-    return this.database.transaction({ role: 'system' }, (tx) =>
-      createKey(tx, org, { name, scopes, expiresAtMs: null }, new Date(this.clock.now())),
-    );
+  /** A new first key for an org whose first key nobody has seen; the old one, unless it was used after all, is gone. */
+  replaceFirstKey(org: string): Promise<CreatedKey> {
+    return this.database.transaction({ role: 'app', org }, async (tx) => {
+      const now = new Date(this.clock.now());
+      for (const key of await listKeys(tx, org, '', now, keysMax)) {
+        if (key.name === firstKeyName && key.last_used_at === null) await deleteKey(tx, org, key.key_id);
+      }
+      return createKey(tx, org, { name: firstKeyName, scopes, expiresAtMs: null }, now);
+    });
   }
 
   async find(org: string): Promise<Org | null> {
@@ -67,13 +72,15 @@ export class Orgs {
   }
 }
 
+const firstKeyName = 'first key';
+
 async function createOrg(tx: Transaction, name: string, tier: Tier, nowMs: number) {
   const createdAt = new Date(nowMs);
   for (;;) {
     // 48 random bits: a collision among a million orgs has a probability of 0.2 %, and is drawn again.
     const row = await insertOrg(tx, { org: String(randomInt(1, 2 ** 48 - 1)), name, tier, createdAt });
     if (row === null) continue;
-    const key = await createKey(tx, row.org, { name: 'first key', scopes, expiresAtMs: null }, createdAt);
+    const key = await createKey(tx, row.org, { name: firstKeyName, scopes, expiresAtMs: null }, createdAt);
     return { org: toOrg({ ...row, keys: 1 }), key };
   }
 }

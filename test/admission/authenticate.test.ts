@@ -20,7 +20,7 @@ const holder: KeyHolderRow = {
   org: '7',
   key_id: 'key_of_the_test',
   scopes: ['events:write'],
-  expires_at: null,
+  ends_at: null,
   tier: 'free',
   rate_per_minute: null,
   burst: null,
@@ -235,7 +235,7 @@ describe('the authenticator', () => {
   it('refuses a key from the millisecond of its end on, though it is remembered', async () => {
     const setup = setUp();
     const key = createKeySecret();
-    setup.lookups.always = { row: { ...holder, expires_at: new Date(setup.clock.now() + 200) } };
+    setup.lookups.always = { row: { ...holder, ends_at: new Date(setup.clock.now() + 200) } };
     await ask(setup, key);
     setup.clock.advance(199);
     await ask(setup, key);

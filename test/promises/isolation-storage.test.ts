@@ -72,7 +72,7 @@ const attempts: Readonly<Record<string, (tx: Transaction, victim: Victim) => Pro
   findKey: (tx, { org, keyId }) => keys.findKey(tx, org, keyId, now),
   lockKey: (tx, { org, keyId }) => keys.lockKey(tx, org, keyId, now),
   insertKey: (tx, { org }) => keys.insertKey(tx, keyOf(org, 'planted')),
-  expireKey: (tx, { org, keyId }) => changes(tx, 'api_keys', () => keys.expireKey(tx, org, keyId, now)),
+  retireKey: (tx, { org, keyId }) => changes(tx, 'api_keys', () => keys.retireKey(tx, org, keyId, now)),
   deleteKey: (tx, { org, keyId }) => changes(tx, 'api_keys', () => keys.deleteKey(tx, org, keyId)),
 };
 

@@ -7,11 +7,16 @@ export interface KeyRow {
   prefix: string;
   scopes: string[];
   created_at: Date;
+  /** When it ends, by its own expiry or by the grace after a rotation. */
+  ends_at: Date | null;
+  /** Its own expiry. */
   expires_at: Date | null;
   last_used_at: Date | null;
 }
 
-const keyColumns = 'key_id, name, prefix, scopes, created_at, expires_at, last_used_at';
+/** LEAST passes over nulls. */
+const endsAt = 'LEAST(expires_at, retires_at)';
+const keyColumns = `key_id, name, prefix, scopes, created_at, ${endsAt} AS ends_at, expires_at, last_used_at`;
 
 export interface NewKey {
   readonly org: string;
@@ -54,7 +59,7 @@ const lockOrgKeysStatement = {
 };
 const countKeysStatement = {
   name: 'key_count',
-  text: 'SELECT count(*)::integer AS keys FROM api_keys WHERE org = $1 AND (expires_at IS NULL OR expires_at > $2)',
+  text: `SELECT count(*)::integer AS keys FROM api_keys WHERE org = $1 AND (${endsAt} IS NULL OR ${endsAt} > $2)`,
 };
 
 /** How many keys of the org are alive. Holds off other creations of the org until the transaction ends, so that a limit on it is exact. */
@@ -68,7 +73,7 @@ const listKeysStatement = {
   name: 'key_list',
   text: `
     SELECT ${keyColumns} FROM api_keys
-    WHERE org = $1 AND key_id > $2 AND (expires_at IS NULL OR expires_at > $3)
+    WHERE org = $1 AND key_id > $2 AND (${endsAt} IS NULL OR ${endsAt} > $3)
     ORDER BY key_id LIMIT $4`,
 };
 
@@ -85,7 +90,7 @@ export async function listKeys(
 
 const findKeyText = `
     SELECT ${keyColumns} FROM api_keys
-    WHERE org = $1 AND key_id = $2 AND (expires_at IS NULL OR expires_at > $3)`;
+    WHERE org = $1 AND key_id = $2 AND (${endsAt} IS NULL OR ${endsAt} > $3)`;
 const findKeyStatement = { name: 'key_find', text: findKeyText };
 const lockKeyStatement = { name: 'key_lock', text: `${findKeyText} FOR UPDATE` };
 
@@ -99,15 +104,15 @@ export async function lockKey(tx: Transaction, org: string, keyId: string, now: 
   return (await tx.query<KeyRow>(lockKeyStatement, [org, keyId, now.toISOString()])).rows[0] ?? null;
 }
 
-const expireKeyStatement = {
-  name: 'key_expire',
+const retireKeyStatement = {
+  name: 'key_retire',
   text: `
-    UPDATE api_keys SET expires_at = LEAST(expires_at, $3::timestamptz) WHERE org = $1 AND key_id = $2`,
+    UPDATE api_keys SET retires_at = LEAST(retires_at, $3::timestamptz) WHERE org = $1 AND key_id = $2`,
 };
 
-/** Ends a key at `at`, or when it would have ended anyway, if that is sooner. */
-export async function expireKey(tx: Transaction, org: string, keyId: string, at: Date): Promise<void> {
-  await tx.query(expireKeyStatement, [org, keyId, at.toISOString()]);
+/** Ends a rotated key at `at`, or when it would have ended anyway, if that is sooner. */
+export async function retireKey(tx: Transaction, org: string, keyId: string, at: Date): Promise<void> {
+  await tx.query(retireKeyStatement, [org, keyId, at.toISOString()]);
 }
 
 const deleteKeyStatement = { name: 'key_delete', text: 'DELETE FROM api_keys WHERE org = $1 AND key_id = $2' };
@@ -120,7 +125,7 @@ export interface KeyHolderRow {
   org: string;
   key_id: string;
   scopes: string[];
-  expires_at: Date | null;
+  ends_at: Date | null;
   tier: Tier;
   rate_per_minute: string | null;
   burst: string | null;
@@ -131,7 +136,7 @@ export interface KeyHolderRow {
 const findByHashStatement = {
   name: 'key_find_by_hash',
   text: `
-    SELECT k.org, k.key_id, k.scopes, k.expires_at, o.tier, o.rate_per_minute, o.burst, o.limit_mode, o.suspended
+    SELECT k.org, k.key_id, k.scopes, LEAST(k.expires_at, k.retires_at) AS ends_at, o.tier, o.rate_per_minute, o.burst, o.limit_mode, o.suspended
     FROM api_keys AS k JOIN orgs AS o ON o.org = k.org
     WHERE k.hash = $1`,
 };

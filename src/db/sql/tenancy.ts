@@ -19,7 +19,7 @@ export interface OrgRow {
 }
 
 const orgColumns = `org, name, tier, rate_per_minute, burst, limit_mode, retention_days, suspended, created_at,
-  (SELECT count(*)::integer FROM api_keys AS k WHERE k.org = orgs.org AND (k.expires_at IS NULL OR k.expires_at > now())) AS keys`;
+  (SELECT count(*)::integer FROM api_keys AS k WHERE k.org = orgs.org AND (LEAST(k.expires_at, k.retires_at) IS NULL OR LEAST(k.expires_at, k.retires_at) > now())) AS keys`;
 
 const insertOrgStatement = {
   name: 'org_insert',

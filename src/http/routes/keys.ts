@@ -7,6 +7,7 @@ import type { KeyScope } from '../../tenancy/scopes.js';
 import { scopes } from '../../tenancy/scopes.js';
 import { formatTime, parseTime } from '../../time-format.js';
 import type { CursorSigner } from '../cursor.js';
+import { nameSchema, readName } from '../name.js';
 import { listQuery, page } from '../paging.js';
 import { forKeys, json } from '../route.js';
 
@@ -27,7 +28,7 @@ export function keyRoutes({ keys, cursors, clock }: KeyRoutesOptions) {
       bucket: 'read',
       body: Type.Object(
         {
-          name: Type.String({ minLength: 1, maxLength: 255 }),
+          name: nameSchema,
           scopes: Type.Optional(
             Type.Array(Type.Union(scopes.map((scope) => Type.Literal(scope))), {
               minItems: 1,
@@ -41,7 +42,7 @@ export function keyRoutes({ keys, cursors, clock }: KeyRoutesOptions) {
       handler: async ({ identity, body }) => {
         const wanted = (body['scopes'] as KeyScope[] | undefined) ?? [...identity.scopes];
         const spec = {
-          name: body['name'] as string,
+          name: readName(body['name']),
           scopes: scopes.filter((scope) => wanted.includes(scope)),
           expiresAtMs: expiry(body['expires_at'], clock.now()),
         };

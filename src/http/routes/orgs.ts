@@ -6,6 +6,7 @@ import { decodeOrgId, encodeOrgId } from '../../ids.js';
 import type { Org, Orgs } from '../../tenancy/orgs.js';
 import { formatTime } from '../../time-format.js';
 import type { CursorSigner } from '../cursor.js';
+import { nameSchema, readName } from '../name.js';
 import { listQuery, page } from '../paging.js';
 import type { Route } from '../route.js';
 import { forKeys, json } from '../route.js';
@@ -15,7 +16,6 @@ export interface OrgRoutesOptions {
   readonly cursors: CursorSigner;
 }
 
-const name = Type.String({ minLength: 1, maxLength: 255 });
 const tier = Type.Union(['free', 'pro', 'business', 'enterprise'].map((value) => Type.Literal(value)));
 const rate = Type.Integer({ minimum: 1, maximum: 1_000_000_000 });
 
@@ -26,9 +26,9 @@ export function orgRoutes({ orgs, cursors }: OrgRoutesOptions) {
       path: '/v1/orgs',
       access: 'admin',
       bucket: null,
-      body: Type.Object({ name, tier: Type.Optional(tier) }, { additionalProperties: false }),
+      body: Type.Object({ name: nameSchema, tier: Type.Optional(tier) }, { additionalProperties: false }),
       handler: async ({ body }) => {
-        const created = await orgs.create(body['name'] as string, (body['tier'] as Tier | undefined) ?? 'free');
+        const created = await orgs.create(readName(body['name']), (body['tier'] as Tier | undefined) ?? 'free');
         return json(201, { ...orgJson(created.org), key: created.key.secret, key_id: created.key.id });
       },
     },
@@ -59,7 +59,7 @@ export function orgRoutes({ orgs, cursors }: OrgRoutesOptions) {
       bucket: null,
       body: Type.Object(
         {
-          name: optional(name),
+          name: optional(nameSchema),
           tier: optional(tier),
           limits: optional(
             Type.Object(
@@ -96,7 +96,7 @@ function optional<Schema extends TSchema>(schema: Schema) {
 function changeOf(body: Readonly<Record<string, unknown>>): OrgChange {
   const limits = (body['limits'] ?? {}) as { rate_per_minute?: number; burst?: number; mode?: LimitMode };
   const change = {
-    name: body['name'] as string | undefined,
+    name: body['name'] === undefined ? undefined : readName(body['name']),
     tier: body['tier'] as Tier | undefined,
     ratePerMinute: limits.rate_per_minute,
     burst: limits.burst,
