@@ -115,7 +115,7 @@ export const postgresUrl: SettingType<string> = {
 export const bearerToken: SettingType<string> = {
   placeholder: 'token',
   parse(text) {
-    if (/^slk_live_/.test(text)) throw new SettingError('has the form of an API key; use a token of another form');
+    if (text.startsWith('slk_live_')) throw new SettingError('has the form of an API key; use a token of another form');
     if (/^[\x21-\x7e]{16,256}$/.test(text)) return text;
     const fault = /^.{16,256}$/su.test(text)
       ? 'a character that does not survive a header'

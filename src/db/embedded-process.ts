@@ -1,5 +1,4 @@
 import { readFile } from 'node:fs/promises';
-import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import { Worker } from 'node:worker_threads';
 import { StorageError } from './database.js';
@@ -39,7 +38,9 @@ export class EngineProcess {
       stderr: true,
     });
     for (const output of [this.#worker.stdout, this.#worker.stderr]) createInterface(output).on('line', onLog);
-    this.exited = once(this.#worker, 'exit').then(([code]) => code as number);
+    this.exited = new Promise((resolve) => {
+      this.#worker.once('exit', resolve);
+    });
     this.stream = new EngineStream({
       send: (bytes) => this.#send({ type: 'bytes', bytes }, [bytes.buffer]),
       shutDown: async () => {

@@ -63,7 +63,7 @@ export async function lockFolder(dir: string, options: FolderLockOptions): Promi
   }
 }
 
-/** Writes the lock file, over a dead owner's if need be. Of two that do so at once, at most one returns. */
+/** Writes the lock file, over a dead owner's if need be. Of two that take over at once, one may return and then lose it: the watch tells it within a second. */
 async function writeLock(dir: string, file: string, text: string, me: Owner): Promise<void> {
   const draft = `${file}.${process.pid}.${me.startTime ?? '0'}`;
   const handle = await open(draft, 'w', 0o600);

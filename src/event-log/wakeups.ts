@@ -1,5 +1,8 @@
 /**
  * Who waits for an org's log to grow. A waiter registers before it looks, so that what is appended between its look and its wait wakes it.
+ *
+ * A growth wakes one waiter, the one that has waited longest; when it leaves with events, or without having looked, it wakes the next. So a
+ * thousand waiters cost one look, not a thousand.
  */
 export class Wakeups {
   readonly #waiters = new Map<string, Set<() => void>>();
@@ -13,7 +16,7 @@ export class Wakeups {
     return this.#waiters.get(org)?.size ?? 0;
   }
 
-  /** Calls `wake` at every growth of the org's log until the returned function is called. */
+  /** Calls `wake` when it is this waiter's turn to look, until the returned function is called. */
   register(org: string, wake: () => void): () => void {
     // A wrapper, so that registering one function twice makes two waiters.
     const waiter = (): void => wake();
@@ -28,10 +31,14 @@ export class Wakeups {
   }
 
   wake(org: string): void {
-    for (const waiter of this.#waiters.get(org) ?? []) waiter();
+    for (const waiter of this.#waiters.get(org) ?? []) {
+      waiter();
+      return;
+    }
   }
 
+  /** Something may have been missed: one waiter of each org looks. */
   wakeAll(): void {
-    for (const waiters of this.#waiters.values()) for (const waiter of waiters) waiter();
+    for (const org of this.#waiters.keys()) this.wake(org);
   }
 }

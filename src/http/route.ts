@@ -35,6 +35,8 @@ export interface Route<C extends Context = Context> {
   readonly access: Access;
   /** Which bucket a request costs one token of. */
   readonly bucket: BucketClass | null;
+  /** What a reply may take, where that is much: room for it is made before the handler runs. */
+  readonly replyBytesMax?: number;
   /** Query parameters; none where absent. */
   readonly query?: TObject;
   /** `raw`: the handler reads the bytes. Absent: no body is expected. */

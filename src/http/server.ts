@@ -17,6 +17,7 @@ import { decompress } from './body.js';
 import { clientGone } from './client-gone.js';
 import { answerClientError } from './client-error.js';
 import { renderProblem, toProblem } from './problem.js';
+import { ReplyBudget } from './reply-budget.js';
 import { requestIdOf } from './request-id.js';
 import type { Context, KeyContext, Reply, Route } from './route.js';
 import { bodyValidator, queryReader } from './validate.js';
@@ -35,8 +36,10 @@ export interface HttpServerOptions {
 
 /** How long a request may take to arrive, its body included. */
 const requestMsMax = 30_000;
+const silenceMsMax = 45_000;
 const headerBytesMax = 16 * 1024;
 const listensMsMax = 1_000;
+const idleMsMax = 250;
 const quietCheckMs = 25;
 
 /** What the hooks know of a request. */
@@ -64,7 +67,8 @@ export class HttpServer implements Service {
       if (this.#stopping !== null) reply.header('Connection', 'close');
       done();
     });
-    for (const route of options.routes) addRoute(this.#fastify, route as Route, options);
+    const budget = new ReplyBudget();
+    for (const route of options.routes) addRoute(this.#fastify, route as Route, options, budget);
   }
 
   async start(): Promise<void> {
@@ -101,9 +105,11 @@ export class HttpServer implements Service {
   async #untilQuiet(): Promise<void> {
     const { clock, drainMsMax } = this.#options;
     const { server } = this.#fastify;
-    const endsAtMs = clock.monotonic() + Math.min(listensMsMax, drainMsMax);
+    const startedAtMs = clock.monotonic();
+    const endsAtMs = startedAtMs + Math.min(listensMsMax, drainMsMax);
     while (clock.monotonic() < endsAtMs) {
-      server.closeIdleConnections();
+      // Not at once: a request may be on its way on a connection that seems idle.
+      if (clock.monotonic() - startedAtMs >= idleMsMax) server.closeIdleConnections();
       const open = await promisify(server.getConnections.bind(server))();
       if (open === 0) return;
       await new Promise<void>((resume) => {
@@ -122,6 +128,8 @@ function createFastify(options: HttpServerOptions): FastifyInstance {
   const fastify = Fastify({
     bodyLimit: options.admission.bodyBytesMax,
     requestTimeout: requestMsMax,
+    // Longer than a receiver waits, and the end of a client that does not read its reply.
+    connectionTimeout: silenceMsMax,
     forceCloseConnections: 'idle',
     return503OnClosing: false,
     exposeHeadRoutes: true,
@@ -154,7 +162,7 @@ function createFastify(options: HttpServerOptions): FastifyInstance {
   return fastify;
 }
 
-function addRoute(fastify: FastifyInstance, route: Route, options: HttpServerOptions): void {
+function addRoute(fastify: FastifyInstance, route: Route, options: HttpServerOptions, budget: ReplyBudget): void {
   const { admission, telemetry, clock, log } = options;
   const readQuery = queryReaderOf(route);
   const readBody = bodyReaderOf(route);
@@ -203,6 +211,8 @@ function addRoute(fastify: FastifyInstance, route: Route, options: HttpServerOpt
       if (isNegotiated && !acceptsJson(request.raw.headers.accept)) {
         throw new Problem('not_acceptable', 'The answer is JSON. Accept application/json.');
       }
+      // Also where the size is not known before: what is held already may be too much.
+      if (route.bucket === 'read' || route.bucket === 'consume') budget.reserve(reply.raw, route.replyBytesMax ?? 0);
       const raw = await readRaw(request, admission.bodyBytesMax);
       const context: Context & { identity: Identity | null } = {
         request,
@@ -213,7 +223,9 @@ function addRoute(fastify: FastifyInstance, route: Route, options: HttpServerOpt
         clientGone: () => clientGone(reply.raw),
         identity: state?.identity ?? null,
       };
-      return send(reply, await route.handler(context), state?.rateHeaders ?? null);
+      const answer = await route.handler(context);
+      if (route.replyBytesMax === undefined && answer.body !== null) budget.count(reply.raw, answer.body.length);
+      return send(reply, answer, state?.rateHeaders ?? null);
     },
     onResponse: (request, reply, done) => {
       const startedAtMs = states.get(request)?.startedAtMs;

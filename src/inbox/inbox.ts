@@ -43,12 +43,16 @@ export interface AckResult {
 export class Inbox {
   #draining = false;
   readonly #drains = new Set<() => void>();
+  readonly #pollMs: number;
 
   constructor(
     private readonly database: Database,
     private readonly clock: Clock,
     private readonly wakeups: Wakeups,
-  ) {}
+  ) {
+    // The embedded engine has no other node whose message could be lost.
+    this.#pollMs = database.engine === 'embedded' ? Infinity : pollMs;
+  }
 
   /** Answers every waiting receiver now, and none waits from now on: the node is stopping. */
   drain(): void {
@@ -69,16 +73,21 @@ export class Inbox {
       for (;;) {
         wait.rearm();
         const delivery = await this.#receiveOnce(org, subscription, options);
-        if (delivery.lease !== null) return delivery;
+        if (delivery.lease !== null) {
+          // There may be more: the next waiter looks.
+          wait.wake();
+          return delivery;
+        }
         const leftMs = endsWaitAtMs - this.clock.monotonic();
         if (leftMs <= 0 || this.#draining || options.signal.aborted) return delivery;
         const dueInMs = (delivery.received.nextDueAtMs ?? Infinity) - this.clock.now();
-        await wait.atMost(Math.max(1, Math.min(leftMs, dueInMs, pollMs)));
+        await wait.atMost(Math.max(1, Math.min(leftMs, dueInMs, this.#pollMs)));
         if (options.signal.aborted) return delivery;
       }
     } finally {
       unregister();
       this.#drains.delete(wait.wake);
+      if (wait.woken) this.wakeups.wake(org);
     }
   }
 
@@ -152,6 +161,11 @@ class Wait {
     this.#woken = true;
     this.#resume?.();
   };
+
+  /** Woken since it was last armed. */
+  get woken(): boolean {
+    return this.#woken;
+  }
 
   rearm(): void {
     this.#woken = false;

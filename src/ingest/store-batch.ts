@@ -69,8 +69,11 @@ async function appendOnce(options: StoreBatchOptions, batch: readonly NewEvent[]
 /** An event that is stored if, and only if, the batch is. */
 function witnessOf(batch: readonly NewEvent[], { events }: BatchOutcome): Witness | null {
   for (const [i, appended] of events.entries()) {
-    const org = batch[i]?.org;
-    if (appended.kind === 'stored' && org !== undefined) return { org, ...appended.place };
+    const event = batch[i];
+    if (appended.kind === 'stored' && event !== undefined) {
+      const { org, type, payload } = event;
+      return { org, type, payload, ...appended.place };
+    }
   }
   return null;
 }

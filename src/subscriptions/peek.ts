@@ -71,26 +71,41 @@ export interface SubscriptionStats {
   readonly oldestPendingAtMs: number | null;
 }
 
-/** Counts events, exactly. Null if there is no such subscription. */
-export function readStats(
+/** Positions that are counted in one transaction. A backlog of millions is counted in many short ones, between which others get their turn. */
+const countedPositionsMax = 50_000;
+
+/**
+ * Counts events, exactly as of its begin, since an event never changes. Takes time in proportion to what is pending. Null if there is no such
+ * subscription.
+ */
+export async function readStats(
   database: Database,
   org: string,
   subscription: number,
   nowMs: number,
 ): Promise<SubscriptionStats | null> {
-  return database.transaction({ role: 'app', org, priority: 'read' }, async (tx) => {
-    const sets = await readSubscriptionSets(tx, org, subscription, new Date(nowMs));
-    if (sets === null) return null;
-    const pending = await countEvents(tx, org, sets.pending, { first: sets.open_day, last: sets.head_day });
-    const parsed = parseSets(sets);
-    // Leases and dead letters hold positions of events only, never of gaps.
-    return {
-      pending: pending.events,
-      leased: parsed.leased.size,
-      dead: parsed.dead.size,
-      oldestPendingAtMs: pending.oldest?.getTime() ?? null,
-    };
-  });
+  const scope = { role: 'app', org, priority: 'read' } as const;
+  const sets = await database.transaction(scope, (tx) => readSubscriptionSets(tx, org, subscription, new Date(nowMs)));
+  if (sets === null) return null;
+  const days = { first: sets.open_day, last: sets.head_day };
+  const parsed = parseSets(sets);
+  let pending = 0;
+  let oldest: Date | null = null;
+  let [page, rest] = parsed.pending.splitAt(countedPositionsMax);
+  while (!page.isEmpty) {
+    const positions = page.toString();
+    const counted = await database.transaction(scope, (tx) => countEvents(tx, org, positions, days));
+    pending += counted.events;
+    oldest ??= counted.oldest;
+    [page, rest] = rest.splitAt(countedPositionsMax);
+  }
+  // Leases and dead letters hold positions of events only, never of gaps.
+  return {
+    pending,
+    leased: parsed.leased.size,
+    dead: parsed.dead.size,
+    oldestPendingAtMs: oldest?.getTime() ?? null,
+  };
 }
 
 type ParsedSets = Readonly<Record<EventStatus, PositionSet>>;

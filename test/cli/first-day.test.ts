@@ -86,7 +86,7 @@ test('the first day', { timeout: 120_000 }, async (t) => {
   await t.test(
     'SIGTERM: a request under way is answered, meanwhile the node is not ready, then it ends with 0',
     async (s) => {
-      const { finish } = await halfSentEvent(s, first.address, key);
+      const finish = await halfSentEvent(s, first.address, key);
       first.child.signal('SIGTERM');
       await first.child.saw('stderr', /"msg":"stopping"/);
       const ready = await exchange(first.address, 'GET /readyz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n');
@@ -136,8 +136,8 @@ async function shell(command: string): Promise<any> {
   return JSON.parse(stdout);
 }
 
-/** Resolves when the server has read the head of a POST and waits for its body. `finish` sends that and resolves with the reply. */
-async function halfSentEvent(t: TestContext, address: string, key: string): Promise<{ finish(): Promise<string> }> {
+/** Resolves when the server has read the head of a POST and waits for its body. The function sends that and resolves with the reply. */
+async function halfSentEvent(t: TestContext, address: string, key: string): Promise<() => Promise<string>> {
   const { hostname, port } = new URL(address);
   const socket = connect(Number(port), hostname).setEncoding('utf8');
   t.after(() => socket.destroy());
@@ -156,13 +156,11 @@ async function halfSentEvent(t: TestContext, address: string, key: string): Prom
   assert.equal(goOn, 'HTTP/1.1 100 Continue\r\n\r\n');
   let reply = '';
   socket.on('data', (text: string) => (reply += text));
-  return {
-    async finish() {
-      const closed = once(socket, 'close');
-      socket.write(body.slice(10));
-      await closed;
-      return reply;
-    },
+  return async () => {
+    const closed = once(socket, 'close');
+    socket.write(body.slice(10));
+    await closed;
+    return reply;
   };
 }
 

@@ -39,7 +39,8 @@ const reserveStatement = {
     WHERE h.org = b.org
     RETURNING h.org, h.epoch, h.position - b.events + 1 AS first, h.day, h.received_at, pg_current_xact_id()::text AS xid,
       current_setting('fsync')::boolean AND current_setting('full_page_writes')::boolean
-        AND current_setting('synchronous_commit') <> 'off' AS durable`,
+        -- Held to its value until the commit, so that the receipt stays true if the operator changes it meanwhile.
+        AND set_config('synchronous_commit', current_setting('synchronous_commit'), true) <> 'off' AS durable`,
 };
 
 /**
@@ -154,26 +155,33 @@ export async function findDedup(
 const outcomeStatement = { name: 'ingest_outcome', text: 'SELECT pg_xact_status($1::xid8) AS status' };
 const witnessStatement = {
   name: 'ingest_outcome_witness',
-  text: 'SELECT FROM events WHERE org = $1 AND day = $2 AND position = $3 AND xmin = $4::xid8::xid',
+  text: `
+    SELECT FROM events
+    WHERE org = $1 AND day = $2 AND position = $3 AND xmin = $4::xid8::xid
+      AND epoch = $5 AND received_at = $6 AND type = $7 AND payload = $8`,
 };
 
 /** An event that a transaction was to store. */
 export interface Witness {
   readonly org: string;
+  readonly epoch: number;
   readonly day: number;
   readonly position: number;
+  readonly receivedAtMs: number;
+  readonly type: string;
+  readonly payload: Buffer;
 }
 
 /**
  * What became of a transaction whose COMMIT got no answer. `null` where the server cannot tell, or it is still under way.
  *
- * The status alone proves nothing: a server that crashed gives the numbers of the transactions it lost to others. So a transaction counts as
- * committed only if its event is there, looked for with a snapshot newer than the status.
+ * The status alone proves nothing: a server that crashed gives the numbers of the transactions it lost to others, and positions with them. So a
+ * transaction counts as committed only if its very event is there, looked for with a snapshot newer than the status.
  */
 export async function transactionOutcome(
   database: Database,
   xid: string,
-  { org, day, position }: Witness,
+  { org, epoch, day, position, receivedAtMs, type, payload }: Witness,
 ): Promise<'committed' | 'aborted' | null> {
   try {
     return await database.transaction({ role: 'app', org, priority: 'read' }, async (tx) => {
@@ -181,7 +189,16 @@ export async function transactionOutcome(
       const status = rows[0]?.status;
       if (status === 'aborted') return 'aborted';
       if (status !== 'committed') return null;
-      const found = await tx.query(witnessStatement, [org, day, position, xid]);
+      const found = await tx.query(witnessStatement, [
+        org,
+        day,
+        position,
+        xid,
+        epoch,
+        new Date(receivedAtMs).toISOString(),
+        type,
+        payload.toString(),
+      ]);
       return found.rowCount === 1 ? 'committed' : 'aborted';
     });
   } catch (error) {

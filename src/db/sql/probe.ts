@@ -4,10 +4,11 @@ import { partitionName } from './partitions.js';
 
 const probeStatement = {
   name: 'probe',
-  text: 'SELECT to_regclass($1) IS NOT NULL AS partition, pg_is_in_recovery() AS standby',
+  // With a number of its own, the transaction has a commit that must reach the disk.
+  text: 'SELECT to_regclass($1) IS NOT NULL AS partition, pg_current_xact_id() IS NULL AS standby',
 };
 
-/** Rejects where an event of this day could not be stored: no session, a standby, no partition. */
+/** Rejects where an event of this day could not be stored: no session, a standby, a full disk, no partition. */
 export async function probeStorage(database: Database, day: number): Promise<void> {
   const { rows } = await database.query<{ partition: boolean; standby: boolean }>({ role: 'ingest' }, probeStatement, [
     partitionName(day),

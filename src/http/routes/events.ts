@@ -6,7 +6,7 @@ import { Problem } from '../../errors.js';
 import { decodeEventId, encodeEventId } from '../../event-log/event-id.js';
 import { readEvent } from '../../event-log/read.js';
 import type { EventEnvelope } from '../../ingest/envelope.js';
-import { dedupHash, parseEvent } from '../../ingest/envelope.js';
+import { bodyBytesMax, dedupHash, parseEvent } from '../../ingest/envelope.js';
 import type { GroupCommit, StoredOrRefused } from '../../ingest/group-commit.js';
 import { formatTime } from '../../time-format.js';
 import { eventJson, parseFields, wantsPayload } from '../event-json.js';
@@ -44,6 +44,7 @@ export function eventRoutes({ database, ingest }: EventRoutesOptions) {
       path: '/v1/events/:id',
       access: 'events:read',
       bucket: 'read',
+      replyBytesMax: bodyBytesMax,
       query: Type.Object({ fields: Type.Optional(Type.String()) }, { additionalProperties: false }),
       handler: async ({ params, query, request, identity }) => {
         const fields = parseFields(query['fields']);

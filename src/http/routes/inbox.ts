@@ -6,11 +6,13 @@ import type { AckResult, Inbox } from '../../inbox/inbox.js';
 import { defaultInbox } from '../../inbox/inbox.js';
 import type { EventStatus } from '../../subscriptions/peek.js';
 import { peek, readStats } from '../../subscriptions/peek.js';
+import { replyPayloadBytesMax } from '../../subscriptions/read-bounded.js';
 import type { Telemetry } from '../../telemetry.js';
 import { formatTime } from '../../time-format.js';
 import type { CursorSigner } from '../cursor.js';
 import { eventJson, parseFields, wantsPayload } from '../event-json.js';
 import { forKeys, json } from '../route.js';
+import { SharedCounts } from '../shared-counts.js';
 import { parseTypeFilter, typePatternsMax } from '../type-filter.js';
 
 export interface InboxRoutesOptions {
@@ -26,10 +28,11 @@ const idsMax = 1_000;
 
 /** Every route of the inbox `default`, under its short path and under its name. */
 export function inboxRoutes(options: InboxRoutesOptions) {
-  return ['/v1/inbox', '/v1/inboxes/default'].flatMap((path) => routesAt(path, options));
+  const counts = new SharedCounts();
+  return ['/v1/inbox', '/v1/inboxes/default'].flatMap((path) => routesAt(path, options, counts));
 }
 
-function routesAt(base: string, options: InboxRoutesOptions) {
+function routesAt(base: string, options: InboxRoutesOptions, counts: SharedCounts) {
   const { inbox, telemetry, database, clock } = options;
   return [
     forKeys({
@@ -90,6 +93,7 @@ function routesAt(base: string, options: InboxRoutesOptions) {
       path: base,
       access: 'inbox:read',
       bucket: 'read',
+      replyBytesMax: replyPayloadBytesMax,
       query: Type.Object(
         {
           status: Type.Optional(Type.Union(statuses.map((status) => Type.Literal(status)))),
@@ -109,7 +113,7 @@ function routesAt(base: string, options: InboxRoutesOptions) {
       bucket: 'read',
       handler: async ({ identity }) => {
         const nowMs = clock.now();
-        const stats = await readStats(database, identity.org, defaultInbox, nowMs);
+        const stats = await counts.of(identity.org, () => readStats(database, identity.org, defaultInbox, clock.now()));
         if (stats === null) throw noInbox();
         const { pending, leased, dead, oldestPendingAtMs } = stats;
         const oldest = oldestPendingAtMs === null ? null : Math.max(0, Math.floor((nowMs - oldestPendingAtMs) / 1000));
