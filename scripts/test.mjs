@@ -56,9 +56,8 @@ async function main() {
 }
 
 function testFiles() {
-  const suffixes = isSoak ? ['.test.js', '.soak.js'] : ['.test.js'];
   return readdirSync(join(root, 'dist', 'test'), { recursive: true })
-    .filter((file) => suffixes.some((suffix) => file.endsWith(suffix)))
+    .filter((file) => file.endsWith('.test.js'))
     .map((file) => join('dist', 'test', file))
     .toSorted();
 }

@@ -10,16 +10,17 @@ import { TestClock } from '../support/test-clock.js';
 const unexpected = (error: unknown): never => assert.fail(String(error));
 
 describe('wakeups', () => {
-  test('call every waiter of the org that grew, and no other', () => {
+  test('call the waiter of the org that grew who has waited longest, and the next once that one has left', () => {
     const wakeups = new Wakeups();
     const woken: string[] = [];
-    wakeups.register('1', () => woken.push('first'));
+    const leave = wakeups.register('1', () => woken.push('first'));
     wakeups.register('1', () => woken.push('second'));
     wakeups.register('2', () => woken.push('other'));
     wakeups.wake('1');
-    assert.deepEqual(woken, ['first', 'second']);
+    assert.deepEqual(woken, ['first']);
+    leave();
     wakeups.wakeAll();
-    assert.deepEqual(woken, ['first', 'second', 'first', 'second', 'other']);
+    assert.deepEqual(woken, ['first', 'second', 'other']);
   });
 
   test('end with their registration, and are counted until then', () => {

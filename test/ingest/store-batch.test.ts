@@ -174,6 +174,51 @@ for (const engine of engineNames) {
         assert.deepEqual(await payloads(), []);
       });
 
+      it('is not taken in by another event that got the same number and the same place after a crash', async () => {
+        const batch = await threeEvents();
+        let lostXid = '';
+        let otherXid = '';
+        const faulty = withFaults(log.database, {
+          beforeCommit: crash,
+          query: async (_statement, values, run) => {
+            const result = await run(values);
+            lostXid ||= String(result.rows[0]?.['xid'] ?? '');
+            return result;
+          },
+          transaction: async (run) => {
+            await assert.rejects(run(), /crash/);
+            const other = await store(log.database, [newEvent(org, '"of another node"')]);
+            assert.deepEqual(other.map(positionOf), [1]);
+            const text = `SELECT xmin::text AS xid FROM events WHERE org = ${org}`;
+            const found = await log.database.query<{ xid: string }>({ role: 'owner' }, { name: `xid_${org}`, text });
+            otherXid = found.rows[0]?.xid ?? '';
+            return lost();
+          },
+        });
+        /** The server gave the lost number to the other event's transaction. */
+        const reused: Database = {
+          ...faulty,
+          transaction: (scope, work) => {
+            if (scope.role === 'ingest') return faulty.transaction(scope, work);
+            return log.database.transaction(scope, (tx) =>
+              work({
+                query: (statement, values = []) =>
+                  tx.query(
+                    statement,
+                    values.map((value) => (value === lostXid ? otherXid : value)),
+                  ),
+                copyIn: (target, rows) => tx.copyIn(target, rows),
+                script: (script) => tx.script(script),
+              }),
+            );
+          },
+        };
+        const results = await store(reused, batch);
+        assert.notEqual(otherXid, '');
+        assert.deepEqual(results.map(verdict), Array(3).fill('storage_unavailable'));
+        assert.deepEqual(await payloads(), ['"of another node"']);
+      });
+
       it('knows at once that nothing is stored, if the server lost even the number in a crash', async () => {
         const results = await store(crashed('4000000000'), await threeEvents(), 60_000);
         assert.deepEqual(results.map(verdict), Array(3).fill('storage_unavailable'));
