@@ -6,6 +6,7 @@ import { Type } from '@sinclair/typebox';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { Identity } from '../admission/authenticate.js';
 import type { Clock } from '../clock.js';
+import { systemClock } from '../clock.js';
 import { Problem } from '../errors.js';
 import { parseJsonBody } from '../ingest/json-body.js';
 import type { Service } from '../lifecycle.js';
@@ -91,8 +92,9 @@ export class HttpServer implements Service {
   }
 
   async #stop(): Promise<void> {
-    const { clock, drainMsMax } = this.#options;
-    const cancelHardStop = clock.after(drainMsMax, () => this.#fastify.server.closeAllConnections());
+    const { drainMsMax } = this.#options;
+    // Sockets close in the system's time, whatever clock the product runs on.
+    const cancelHardStop = systemClock.after(drainMsMax, () => this.#fastify.server.closeAllConnections());
     try {
       await this.#untilQuiet();
       await this.#fastify.close();
@@ -103,17 +105,17 @@ export class HttpServer implements Service {
 
   /** Every reply says `Connection: close` by now, so connections end as their requests do. */
   async #untilQuiet(): Promise<void> {
-    const { clock, drainMsMax } = this.#options;
+    const { drainMsMax } = this.#options;
     const { server } = this.#fastify;
-    const startedAtMs = clock.monotonic();
+    const startedAtMs = systemClock.monotonic();
     const endsAtMs = startedAtMs + Math.min(listensMsMax, drainMsMax);
-    while (clock.monotonic() < endsAtMs) {
+    while (systemClock.monotonic() < endsAtMs) {
       // Not at once: a request may be on its way on a connection that seems idle.
-      if (clock.monotonic() - startedAtMs >= idleMsMax) server.closeIdleConnections();
+      if (systemClock.monotonic() - startedAtMs >= idleMsMax) server.closeIdleConnections();
       const open = await promisify(server.getConnections.bind(server))();
       if (open === 0) return;
       await new Promise<void>((resume) => {
-        clock.after(quietCheckMs, resume);
+        systemClock.after(quietCheckMs, resume);
       });
     }
   }
