@@ -17,8 +17,8 @@ const examples: { readonly [Name in keyof Config]: { text: string; value: Config
   port: { text: '0', value: 0, bad: ['99999', '65536', '80a', '0x10', '8.5', '1e3', ' 80'] },
   dataDir: { text: 'elsewhere', value: join(cwd, 'elsewhere'), bad: [] },
   databaseUrl: {
-    text: 'postgres://u:p@a:1,b:2/c',
-    value: 'postgres://u:p@a:1,b:2/c',
+    text: 'postgres://u:p@a:1/c',
+    value: 'postgres://u:p@a:1/c',
     bad: ['mysql://u@h/d', 'h:5432', 'http://h/d'],
   },
   adminToken: {
@@ -157,6 +157,14 @@ test('a database of one’s own needs an admin token, the same on every node', (
   const expected = /^SLUICE_ADMIN_TOKEN: required with DATABASE_URL; /;
   assert.match(problems([], { DATABASE_URL: url })[0] ?? '', expected);
   assert.equal(problems([], { DATABASE_URL: url }).join().includes('hidden'), false);
+});
+
+test('an address of a database that cannot be read is refused with what would be right', () => {
+  for (const url of ['postgres://u:hidden@a:1,b:2/c', 'postgres://u:hid#den@h/d', 'postgres://u@h:99999/d']) {
+    const [problem = ''] = problems([], { DATABASE_URL: url, SLUICE_ADMIN_TOKEN: token });
+    assert.match(problem, /^DATABASE_URL: not an address that can be read; use one host, a port up to 65535/);
+    assert.doesNotMatch(problem, /hid/);
+  }
 });
 
 test('the metrics port cannot be the main port', () => {

@@ -25,7 +25,7 @@ test('flags that cannot be used end the program with 2 and a sentence each on st
   assert.deepEqual(run.stderr.split('\n'), [
     '--prot: no such flag; did you mean --port?',
     '--port: 99999 is not a port; use a whole number from 0 to 65535',
-    'sluice --help lists every setting.',
+    'npm start -- --help lists every setting.',
     '',
   ]);
 });

@@ -164,7 +164,7 @@ describe(
       assert.deepEqual(Object.fromEntries(rows.map(({ name, setting }) => [name, setting])), {
         TimeZone: 'UTC',
         application_name: 'sluice',
-        idle_in_transaction_session_timeout: '10000',
+        idle_in_transaction_session_timeout: '3000',
         lock_timeout: '1000',
         statement_timeout: '10000',
       });

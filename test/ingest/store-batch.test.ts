@@ -182,7 +182,8 @@ for (const engine of engineNames) {
           beforeCommit: crash,
           query: async (_statement, values, run) => {
             const result = await run(values);
-            lostXid ||= String(result.rows[0]?.['xid'] ?? '');
+            const xid = result.rows[0]?.['xid'];
+            if (lostXid === '' && typeof xid === 'string') lostXid = xid;
             return result;
           },
           transaction: async (run) => {
