@@ -122,9 +122,14 @@ export const refusedRequests: readonly Case[] = [
     ask: ({ own }) => own.client.get('/v1/org', { Accept: accept }),
   })),
   {
+    what: 'an id that is too long to be one',
+    code: 'not_found',
+    ask: ({ own }) => own.client.get(`/v1/events/${'a'.repeat(600)}`),
+  },
+  {
     what: 'a path with an endless id',
     code: 'uri_too_long',
-    ask: ({ own }) => own.client.get(`/v1/events/${'a'.repeat(600)}`),
+    ask: ({ own }) => own.client.get(`/v1/events/${'a'.repeat(20_000)}`),
   },
   { what: 'text', code: 'unsupported_media_type', ask: ({ own }) => own.client.post('/v1/events', '{}', plain) },
   {
