@@ -35,9 +35,14 @@ export async function startServer(
   onProgress: (text: string) => void,
   clock: Clock = systemClock,
 ): Promise<RunningServer> {
-  const opening = openDatabase(config, log, onProgress, clock);
-  // Loading the rest takes half as long as opening does, so the two go side by side.
-  const loading = loadProgram();
+  // Loading the rest takes as long as opening does, so the two go side by side; but not before the engine's thread has got its work, since
+  // loading leaves this thread no time to give it.
+  let begin: (() => void) | undefined;
+  const begun = new Promise<void>((resolve) => {
+    begin = resolve;
+  });
+  const opening = openDatabase(config, log, onProgress, clock, () => begin?.());
+  const loading = Promise.race([begun, opening]).then(loadProgram);
   loading.catch(() => {});
   const { database, stats } = await opening;
   try {
@@ -60,18 +65,20 @@ async function openDatabase(
   log: Logger,
   onProgress: (text: string) => void,
   clock: Clock,
+  onBusy: () => void,
 ): Promise<{ database: Database; stats: DatabaseStats }> {
   const onLog = (line: string): void => {
     // What the engine says in the ordinary course of a start is for whoever looks for it.
     log[/PANIC|FATAL|ERROR|WARNING|fail|stopped|lost/.test(line) ? 'warn' : 'debug']({ part: 'database' }, line);
   };
   if (config.databaseUrl !== null) {
+    onBusy();
     const { openPostgres } = await import('./db/postgres.js');
     const database = await openPostgres({ url: config.databaseUrl, clock, onLog, sessionsMax: config.dbPool });
     return { database, stats: () => database.stats() };
   }
   const { openEmbedded } = await import('./db/embedded.js');
-  const database = await openEmbedded({ dataDir: config.dataDir, clock, onLog, onProgress, onLockLost });
+  const database = await openEmbedded({ dataDir: config.dataDir, clock, onLog, onProgress, onLockLost, onBusy });
   return { database, stats: () => database.stats() };
 }
 

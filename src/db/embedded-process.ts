@@ -10,6 +10,8 @@ export interface EngineProcessOptions {
   readonly module: Promise<WebAssembly.Module>;
   readonly syncFiles: boolean;
   readonly onLog: (line: string) => void;
+  /** The thread has got its work, and this one is free meanwhile. */
+  readonly onBusy?: (() => void) | undefined;
 }
 
 /** Compiles the engine, off the main thread. */
@@ -26,10 +28,12 @@ export class EngineProcess {
   readonly #worker: Worker;
   readonly #module: Promise<WebAssembly.Module>;
   readonly #syncCounter = new BigUint64Array(new SharedArrayBuffer(8));
+  readonly #onBusy: (() => void) | undefined;
   #settleOpening: (error?: Error) => void = () => {};
 
-  constructor({ module, syncFiles, onLog }: EngineProcessOptions) {
+  constructor({ module, syncFiles, onLog, onBusy }: EngineProcessOptions) {
     this.#module = module;
+    this.#onBusy = onBusy;
     const workerData: EngineWorkerData = { syncCounter: this.#syncCounter, syncFiles };
     // Its output is piped: nothing of the engine may reach the process's own standard output.
     this.#worker = new Worker(new URL('./embedded-worker.js', import.meta.url), {
@@ -71,6 +75,7 @@ export class EngineProcess {
         this.#settleOpening = (error) => (error ? reject(error) : resolve());
         this.#send({ type: 'open', folder, module });
       });
+      this.#onBusy?.();
       const exited = this.exited.then((code) => Promise.reject(exitError(code)));
       await Promise.race([opened, exited]);
     } catch (error) {
@@ -87,6 +92,7 @@ export class EngineProcess {
       failure ??= error;
     };
     this.#send({ type: 'create', folder, module });
+    this.#onBusy?.();
     const code = await this.exited;
     if (code !== 0) throw failure ?? exitError(code);
   }

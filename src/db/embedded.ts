@@ -18,6 +18,8 @@ export interface EmbeddedOptions {
   readonly onLog: (line: string) => void;
   /** What a first start, which takes seconds, is doing. */
   readonly onProgress?: (text: string) => void;
+  /** The engine's thread has got its work: from now on this thread is free until it is done. */
+  readonly onBusy?: () => void;
   /** The folder is no longer ours: the engine has been stopped, and the process must end. */
   readonly onLockLost: (reason: string) => void;
   /** A statement that takes longer costs the engine its thread, and the folder is opened anew. Default 10,000. */
@@ -42,7 +44,12 @@ const closeGraceMs = 10_000;
 export async function openEmbedded(options: EmbeddedOptions): Promise<EmbeddedDatabase> {
   const module = compileEngine();
   const spawn = (): EngineProcess =>
-    new EngineProcess({ module, syncFiles: options.syncFiles ?? true, onLog: options.onLog });
+    new EngineProcess({
+      module,
+      syncFiles: options.syncFiles ?? true,
+      onLog: options.onLog,
+      onBusy: options.onBusy,
+    });
   const engine = spawn();
   const wire = import('./wire-session.js');
   // Either may fail before anything waits for it; whoever waits then gets the failure.
