@@ -11,6 +11,7 @@ import { migrate } from './db/migrate.js';
 import { probeStorage } from './db/sql/probe.js';
 import { readCursorSecret } from './db/sql/secrets.js';
 import type { BatchOutcome } from './event-log/append.js';
+import { BlockedHeads } from './event-log/blocked-heads.js';
 import { Announcer } from './event-log/announcer.js';
 import type { NewEvent } from './event-log/new-event.js';
 import { Partitions } from './event-log/partitions.js';
@@ -74,6 +75,11 @@ export async function composeServer(parts: Parts): Promise<RunningServer> {
   const partitions = new Partitions(database, clock, failed('partitions'));
   const wakeups = new Wakeups();
   const announcer = new Announcer(database, wakeups, failed('announcer'));
+  const onBlockersEnded = (sessions: number): void => {
+    telemetry.headBlockersEnded.inc(sessions);
+    log.warn({ sessions }, 'ended database sessions that held the head of a log for more than 3 s');
+  };
+  const blockedHeads = new BlockedHeads(database, clock, onBlockersEnded, failed('blocked heads'));
   const ingest = new GroupCommit({
     clock,
     store: (batch) =>
@@ -81,6 +87,7 @@ export async function composeServer(parts: Parts): Promise<RunningServer> {
         {
           database,
           clock,
+          blockedHeads,
           outcomeWaitMsMax,
           onStored: (stored, outcome, durationMs) => {
             countBatch(telemetry, outcome, durationMs);

@@ -12,6 +12,7 @@ export interface Telemetry {
   readonly batchEvents: Histogram;
   readonly batchSeconds: Histogram;
   readonly batchFailures: Counter<'kind'>;
+  readonly headBlockersEnded: Counter;
   readonly eventsHandedOut: Counter<'redelivery'>;
   readonly eventsAcknowledged: Counter;
   readonly backgroundFailures: Counter<'task'>;
@@ -82,6 +83,11 @@ export function createTelemetry(): Telemetry {
       name: 'sluice_batch_failures_total',
       help: 'Attempts to store a batch that failed, by kind: a SQLSTATE, unavailable or outcome_unknown.',
       labelNames: ['kind'],
+      registers,
+    }),
+    headBlockersEnded: new Counter({
+      name: 'sluice_head_blockers_ended_total',
+      help: 'Database sessions ended because they held the head of a log for more than 3 s.',
       registers,
     }),
     eventsHandedOut: new Counter({

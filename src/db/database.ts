@@ -16,10 +16,15 @@ export interface Scope {
   readonly role: Role;
   /** The org whose rows `app` may see and change (row-level security). Decimal digits. */
   readonly org?: string;
-  /** On an engine with a single session, reads go before writes. Default `write`. */
+  /** `read` is for work that changes nothing: on an engine with a single session it goes before writes. Default `write`. */
   readonly priority?: 'read' | 'write';
   /** Called with the SQLSTATE of every warning that came with COMMIT (01000: the wait for the standby was cancelled). */
   readonly onCommitWarning?: (sqlstate: string) => void;
+  /**
+   * A statement without parameters, asked right behind COMMIT in the same write, by the owner. `onRows` gets its answer before the
+   * transaction resolves, or is not called if there is none.
+   */
+  readonly afterCommit?: { readonly statement: Statement; readonly onRows: (rows: readonly unknown[]) => void };
 }
 
 export interface QueryResult<Row> {
@@ -28,6 +33,11 @@ export interface QueryResult<Row> {
   readonly rowCount: number;
 }
 
+/**
+ * The statements of one transaction. They are answered in the order in which they are sent; one that fails makes all later ones, and the
+ * transaction, fail. What is sent before an answer is awaited leaves in one write, and COMMIT leaves with what `work` did not wait for: a promise
+ * of a statement may be kept, and awaited after the transaction.
+ */
 export interface Transaction {
   query<Row = Record<string, unknown>>(statement: Statement, values?: readonly unknown[]): Promise<QueryResult<Row>>;
   /**

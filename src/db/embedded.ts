@@ -163,7 +163,7 @@ export class EmbeddedDatabase implements Database {
   }
 
   transaction<T>(scope: Scope, work: (tx: Transaction) => Promise<T>): Promise<T> {
-    return this.#pool.use(scope.priority ?? 'write', (session) => session.transaction(scope, work));
+    return this.#pool.transaction(scope, work);
   }
 
   query<Row = Record<string, unknown>>(
@@ -171,7 +171,7 @@ export class EmbeddedDatabase implements Database {
     statement: Statement,
     values?: readonly unknown[],
   ): Promise<QueryResult<Row>> {
-    return this.transaction(scope, (tx) => tx.query<Row>(statement, values));
+    return this.#pool.query<Row>(scope, statement, values);
   }
 
   listen(channel: string, onNotify: (payload: string) => void, onGap?: () => void): Promise<() => Promise<void>> {

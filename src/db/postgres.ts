@@ -94,8 +94,7 @@ export class PostgresDatabase implements Database {
   }
 
   transaction<T>(scope: Scope, work: (tx: Transaction) => Promise<T>): Promise<T> {
-    const pool = scope.role === 'ingest' ? this.#ingestLane : this.#pool;
-    return pool.use(scope.priority ?? 'write', (session) => session.transaction(scope, work));
+    return this.#poolOf(scope).transaction(scope, work);
   }
 
   query<Row = Record<string, unknown>>(
@@ -103,7 +102,7 @@ export class PostgresDatabase implements Database {
     statement: Statement,
     values?: readonly unknown[],
   ): Promise<QueryResult<Row>> {
-    return this.transaction(scope, (tx) => tx.query<Row>(statement, values));
+    return this.#poolOf(scope).query<Row>(scope, statement, values);
   }
 
   listen(channel: string, onNotify: (payload: string) => void, onGap?: () => void): Promise<() => Promise<void>> {
@@ -121,6 +120,10 @@ export class PostgresDatabase implements Database {
   close(): Promise<void> {
     this.#closing ??= this.#close();
     return this.#closing;
+  }
+
+  #poolOf({ role }: Scope): SessionPool {
+    return role === 'ingest' ? this.#ingestLane : this.#pool;
   }
 
   async #close(): Promise<void> {

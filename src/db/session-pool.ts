@@ -1,5 +1,6 @@
 import type { Clock } from '../clock.js';
 import { StorageError } from './database.js';
+import type { QueryResult, Scope, Statement, Transaction } from './database.js';
 import type { WireSession } from './wire-session.js';
 
 export interface SessionPoolOptions {
@@ -58,6 +59,23 @@ export class SessionPool {
     } finally {
       this.#release(session);
     }
+  }
+
+  /** As `Database.transaction`. */
+  transaction<T>(scope: Scope, work: (tx: Transaction) => Promise<T>): Promise<T> {
+    return this.use(scope.priority ?? 'write', (session) => session.transaction(scope, work));
+  }
+
+  /** As `Database.query`. */
+  async query<Row>(
+    scope: Scope,
+    statement: Statement,
+    values: readonly unknown[] | undefined,
+  ): Promise<QueryResult<Row>> {
+    if (scope.priority !== 'read') return this.transaction(scope, (tx) => tx.query<Row>(statement, values));
+    // Without waiting, COMMIT leaves with it. For a write that would make an unknown outcome of every session that breaks.
+    const sent = await this.transaction(scope, async (tx) => ({ answer: tx.query<Row>(statement, values) }));
+    return sent.answer;
   }
 
   /** Has a session open, without using it. Waits as long as opening takes: a recovery may be long. */

@@ -29,12 +29,17 @@ export class WireSession {
   readonly #options: WireSessionOptions;
   #failure: Error | undefined;
   #statementsForgotten = false;
-  #committing: Scope | undefined;
+  #onCommitWarning: Scope['onCommitWarning'];
+  #unanswered = 0;
+  /** Of the statements without an answer, those sent before COMMIT. */
+  #aheadOfCommit = 0;
+  #corked = false;
   #cancelStall: () => void = () => {};
 
   /** Connects and sets the session up. Rejects with a `StorageError` of kind `unavailable`. */
   static async open(config: pg.ClientConfig, options: WireSessionOptions): Promise<WireSession> {
-    const session = new WireSession(new Client(config), options);
+    // In pipeline mode `pg` sends a query without waiting for the answers to those before it.
+    const session = new WireSession(new Client({ ...config, pipeline: true }), options);
     try {
       // The embedded engine's stream exists before its session does. On one that is closed already, pg would wait for ever.
       if (connectionOf(session.#client).stream.destroyed) throw new Error('the other side is gone');
@@ -63,7 +68,7 @@ export class WireSession {
       this.#cancelStall();
     });
     client.on('notice', ({ code }) => {
-      if (code?.startsWith('01') === true) this.#committing?.onCommitWarning?.(code);
+      if (code?.startsWith('01') === true && this.#aheadOfCommit === 0) this.#onCommitWarning?.(code);
     });
     client.on('notification', ({ channel, payload }) => options.onNotification?.(channel, payload ?? ''));
   }
@@ -72,33 +77,54 @@ export class WireSession {
     return this.#failure === undefined;
   }
 
-  /** As `Database.transaction`, on this session. */
+  /**
+   * As `Database.transaction`, on this session. What is sent without waiting for an answer in between leaves in one write: BEGIN with the
+   * first statement, COMMIT with the statements that `work` did not wait for.
+   */
   async transaction<T>(scope: Scope, work: (tx: Transaction) => Promise<T>): Promise<T> {
-    const begin = beginText(scope);
     const statements = new TransactionStatements(this);
     try {
-      await this.#step('unavailable', () => this.#client.query(begin));
+      statements.begin(beginText(scope));
       const value = await statements.run(work);
-      this.#committing = scope;
-      const { command } = await this.#step('outcome_unknown', () => this.#client.query('COMMIT'));
-      if (command !== 'COMMIT') throw rolledBack(statements.firstFailure);
+      await this.#commit(scope, statements);
       return value;
     } catch (error) {
-      this.#committing = undefined;
+      await statements.settled();
       // Also after a COMMIT that was answered with an error or with ROLLBACK; there it is harmless.
       if (this.usable) await this.#rollback();
-      throw error;
+      throw statements.beginRefused ?? error;
     } finally {
-      this.#committing = undefined;
+      this.#onCommitWarning = undefined;
       if (this.#statementsForgotten && this.usable) await this.#forgetStatements();
       this.#cancelStall();
     }
   }
 
+  async #commit(scope: Scope, statements: TransactionStatements): Promise<void> {
+    // What only reads is lost with its session, and cannot be half done.
+    const ifBroken = scope.priority === 'read' ? 'unavailable' : 'outcome_unknown';
+    const swallowed = statements.firstFailure;
+    this.#onCommitWarning = scope.onCommitWarning;
+    this.#aheadOfCommit = this.#unanswered;
+    const committed = this.#step(ifBroken, 'COMMIT');
+    const { afterCommit } = scope;
+    // Its failure says nothing of the transaction.
+    const asked = afterCommit && this.query(afterCommit.statement, undefined).catch(() => null);
+    const { command } = await committed;
+    const answer = await asked;
+    const failure = statements.firstFailure;
+    if (command !== 'COMMIT') throw swallowed === undefined && failure !== undefined ? failure : rolledBack(failure);
+    if (failure !== undefined) {
+      const message = 'COMMIT was answered as if there had been no failure before it';
+      throw new StorageError('outcome_unknown', message, { cause: failure });
+    }
+    if (answer) afterCommit?.onRows(answer.rows);
+  }
+
   /** One simple-protocol message outside any transaction: settings, LISTEN. The rows are those of its last statement. */
   async run<Row = Record<string, unknown>>(text: string): Promise<Row[]> {
     try {
-      const results: unknown = await this.#step('unavailable', () => this.#client.query(text));
+      const results: pg.QueryResult | pg.QueryResult[] = await this.#step('unavailable', text);
       const last = (Array.isArray(results) ? results.at(-1) : results) as pg.QueryResult;
       return last.rows as Row[];
     } finally {
@@ -123,42 +149,34 @@ export class WireSession {
   }
 
   /** For `TransactionStatements`: one statement of the transaction under way. */
-  async query(statement: Statement, values: readonly unknown[] | undefined): Promise<pg.QueryResult> {
-    return this.#step('unavailable', () =>
-      this.#client.query({
-        name: statement.name,
-        text: statement.text,
-        values: values === undefined ? [] : [...values],
-      }),
-    );
+  query(statement: Statement, values: readonly unknown[] | undefined): Promise<pg.QueryResult> {
+    return this.#step('unavailable', {
+      name: statement.name,
+      text: statement.text,
+      values: values === undefined ? [] : [...values],
+    });
   }
 
   /** For `TransactionStatements`: one COPY of the transaction under way. */
   async copyIn(target: string, rows: Buffer): Promise<number> {
-    return this.#step(
-      'unavailable',
-      () =>
-        new Promise((resolve, reject) => {
-          const text = `COPY ${target} FROM STDIN (FORMAT binary)`;
-          const settle = (error: unknown, count: number): void =>
-            error === undefined ? resolve(count) : reject(asError(error));
-          this.#client.query(new CopyIn(text, rows, settle));
-        }),
-    );
+    const { command, rowCount } = await this.#step('unavailable', new CopyIn(target, rows));
+    if (command === 'COPY' && rowCount !== null) return rowCount;
+    throw new StorageError('unavailable', 'the server ended COPY without a count');
   }
 
   /** For `TransactionStatements`: several statements in one message. */
   async script(text: string): Promise<void> {
-    await this.#step('unavailable', () => this.#client.query(text));
+    await this.#step('unavailable', text);
   }
 
   /** Sends something and waits for its answer, under the stall limit. `ifBroken` is the kind of error when the session breaks. */
-  async #step<T>(ifBroken: 'unavailable' | 'outcome_unknown', send: () => Promise<T>): Promise<T> {
+  async #step(ifBroken: 'unavailable' | 'outcome_unknown', query: WireQuery): Promise<pg.QueryResult> {
     // What was never sent has no unknown outcome.
     if (this.#failure !== undefined) throw toStorageError(this.#failure, 'unavailable');
     this.#watchForStall();
+    this.#cork();
     try {
-      return await send();
+      return await this.#ask(query);
     } catch (error) {
       if (this.#failure !== undefined) throw toStorageError(this.#failure, ifBroken);
       if (breaksSession(error)) {
@@ -172,9 +190,37 @@ export class WireSession {
     }
   }
 
+  #ask(query: WireQuery): Promise<pg.QueryResult> {
+    this.#unanswered++;
+    return new Promise((resolve, reject) => {
+      // With a callback, because that is called at once, before `pg` looks at the message after this answer.
+      this.#client.query(query as pg.QueryConfig, (error: Error | null, result) => {
+        this.#unanswered--;
+        this.#aheadOfCommit--;
+        if (error === null || error === undefined) resolve(result);
+        else reject(error);
+      });
+    });
+  }
+
+  /** Holds back what is sent until this turn of the event loop has no more to add to it. */
+  #cork(): void {
+    if (this.#corked) return;
+    this.#corked = true;
+    const { stream } = connectionOf(this.#client);
+    stream.cork();
+    // In a microtask, because from there the next tick comes after all microtasks that are ready or become so.
+    queueMicrotask(() =>
+      process.nextTick(() => {
+        this.#corked = false;
+        stream.uncork();
+      }),
+    );
+  }
+
   async #rollback(): Promise<void> {
     try {
-      await this.#step('unavailable', () => this.#client.query('ROLLBACK'));
+      await this.#step('unavailable', 'ROLLBACK');
     } catch (error) {
       this.destroy(asError(error));
     }
@@ -183,7 +229,7 @@ export class WireSession {
   /** Both sides forget every prepared statement, since they disagree about one; else each later use would fail the same way. */
   async #forgetStatements(): Promise<void> {
     try {
-      await this.#step('unavailable', () => this.#client.query('DEALLOCATE ALL'));
+      await this.#step('unavailable', 'DEALLOCATE ALL');
       const connection = connectionOf(this.#client);
       connection.parsedStatements = {};
       connection.submittedNamedStatements = {};
@@ -203,49 +249,71 @@ export class WireSession {
   }
 }
 
-/** The statements of one transaction, one after the other, until it is closed. */
+/** The statements of one transaction, answered in the order in which they are sent, until it is closed. */
 class TransactionStatements implements Transaction {
   readonly #session: WireSession;
   #last: Promise<unknown> = Promise.resolve();
   #open = true;
+  /** After a refused BEGIN every other statement fails as well, and says less. */
+  beginRefused: StorageError | undefined;
   firstFailure: unknown;
 
   constructor(session: WireSession) {
     this.#session = session;
   }
 
-  /** Runs `work` and waits for every statement it sent, also those whose promise it dropped. */
+  /** Sends BEGIN, with what belongs to it, without waiting for the answer. */
+  begin(text: string): void {
+    this.#watch(this.#session.script(text)).catch((error: unknown) => {
+      if (error instanceof StorageError && error.kind === 'sql') this.beginRefused = error;
+    });
+  }
+
+  /** Runs `work`. Statements whose promise it dropped may still be under way then. */
   async run<T>(work: (tx: Transaction) => Promise<T>): Promise<T> {
     try {
       return await work(this);
     } finally {
       this.#open = false;
-      await this.#last;
     }
   }
 
-  async query<Row>(statement: Statement, values?: readonly unknown[]): Promise<QueryResult<Row>> {
-    const { rows, rowCount } = await this.#inTurn(() => this.#session.query(statement, values));
-    return { rows: rows as Row[], rowCount: rowCount ?? 0 };
+  /** Resolves when every statement is answered. */
+  async settled(): Promise<void> {
+    await this.#last;
+  }
+
+  query<Row>(statement: Statement, values?: readonly unknown[]): Promise<QueryResult<Row>> {
+    return this.#send(async () => {
+      const { rows, rowCount } = await this.#session.query(statement, values);
+      return { rows: rows as Row[], rowCount: rowCount ?? 0 };
+    });
   }
 
   copyIn(target: string, rows: Buffer): Promise<number> {
-    return this.#inTurn(() => this.#session.copyIn(target, rows));
+    return this.#send(() => this.#session.copyIn(target, rows));
   }
 
-  async script(text: string): Promise<void> {
-    await this.#inTurn(() => this.#session.script(text));
+  script(text: string): Promise<void> {
+    return this.#send(() => this.#session.script(text));
   }
 
-  #inTurn<T>(send: () => Promise<T>): Promise<T> {
+  #send<T>(send: () => Promise<T>): Promise<T> {
     if (!this.#open) return Promise.reject(new StorageError('sql', 'the transaction is over'));
-    const answer = this.#last.then(send);
-    this.#last = answer.catch((error: unknown) => {
+    return this.#watch(send());
+  }
+
+  /** Remembers a failure. The promise may then be dropped without harm. */
+  #watch<T>(answer: Promise<T>): Promise<T> {
+    const seen = answer.catch((error: unknown) => {
       this.firstFailure ??= error;
     });
+    this.#last = Promise.all([this.#last, seen]);
     return answer;
   }
 }
+
+type WireQuery = string | pg.QueryConfig | CopyIn;
 
 const setRole: Record<Role, string> = {
   owner: '',

@@ -2,7 +2,7 @@ import { encodeCopyRows } from '../db/copy-binary.js';
 import type { Database, Transaction } from '../db/database.js';
 import { StorageError } from '../db/database.js';
 import type { DedupEntry, Reservation } from '../db/sql/ingest.js';
-import { dedupKey, findDedup, insertDedup, reserve } from '../db/sql/ingest.js';
+import { dedupKey, findDedup, insertDedup, reserve, stillSyncs } from '../db/sql/ingest.js';
 import { eventCopyColumns, eventCopyTarget } from '../db/sql/events.js';
 import type { NewEvent } from './new-event.js';
 
@@ -43,25 +43,33 @@ export class BatchOutcomeUnknown extends Error {
  * Stores a batch, events of many orgs mixed, in one transaction: reserve, dedup, COPY, commit, in that order, each taking its locks in the
  * order of orgs. Resolves after the commit is as durable as the server makes it. Per org, positions follow the order of the batch.
  *
- * Rejects with a `StorageError` if nothing is stored (of kind `sql` with a data error's SQLSTATE if one event is to blame), or with
- * `BatchOutcomeUnknown`.
+ * Rejects with a `StorageError` if nothing is stored (of kind `sql` with a data error's SQLSTATE if one event is to blame), with
+ * `BatchOutcomeUnknown`, or with a `StorageError` of kind `outcome_unknown` if the server stored less than it was sent.
  */
 export async function appendBatch(
   database: Database,
   batch: readonly NewEvent[],
   nowMs: number,
 ): Promise<BatchOutcome> {
+  let copies: Copy[] = [];
   let beforeCommit: { xid: string; outcome: BatchOutcome } | undefined;
+  let outcome: BatchOutcome;
+  let syncsAfterCommit = false;
+  const afterCommit = stillSyncs(database, () => {
+    syncsAfterCommit = true;
+  });
   try {
-    return await database.transaction({ role: 'ingest' }, async (tx) => {
+    outcome = await database.transaction({ role: 'ingest', ...(afterCommit && { afterCommit }) }, async (tx) => {
       const slots = assignSlots(batch);
       const reserved = await reserve(tx, sharesByOrg(slots), nowMs);
       const events = placeSlots(slots, reserved.byOrg);
       await settleDedup(tx, slots, events);
-      const storedEvents = await copyEvents(tx, slots, events);
-      const outcome = { events, durability: reserved.durability, storedEvents };
-      beforeCommit = { xid: reserved.xid, outcome };
-      return outcome;
+      copies = copyEvents(tx, slots, events);
+      // A dedup id without its event would answer the client's next try with a lie, so these are counted before the commit.
+      if (slots.some(({ event }) => event.dedup !== null)) await verifyCounts(copies, 'unavailable');
+      const storedEvents = copies.reduce((sum, { sent }) => sum + sent, 0);
+      beforeCommit = { xid: reserved.xid, outcome: { events, durability: reserved.durability, storedEvents } };
+      return beforeCommit.outcome;
     });
   } catch (error) {
     if (error instanceof StorageError && error.kind === 'outcome_unknown' && beforeCommit !== undefined) {
@@ -69,6 +77,8 @@ export async function appendBatch(
     }
     throw error;
   }
+  await verifyCounts(copies, 'outcome_unknown');
+  return afterCommit === null || syncsAfterCommit ? outcome : { ...outcome, durability: 'memory' };
 }
 
 /** An event of the batch, or several that share a dedup id: then the first leads and the others follow its fate. */
@@ -190,24 +200,34 @@ function dedupEntry(slot: Slot): DedupEntry {
   return { org: event.org, dedupId: event.dedup.id, ...place, bodyHash: event.dedup.bodyHash };
 }
 
-/** Writes the events that are still in their place, one COPY a day. The counts must match, or nothing is committed. */
-async function copyEvents(tx: Transaction, slots: readonly Slot[], events: readonly Appended[]): Promise<number> {
+/** A COPY under way. */
+interface Copy {
+  readonly sent: number;
+  /** The count in the server's tag. */
+  readonly stored: Promise<number>;
+}
+
+/** Writes the events that are still in their place, one COPY a day, without waiting, so that COMMIT leaves in the same write. */
+function copyEvents(tx: Transaction, slots: readonly Slot[], events: readonly Appended[]): Copy[] {
   const byDay = new Map<number, Slot[]>();
-  let stored = 0;
   for (const slot of slots) {
     if (slot.place === null || events[slot.index]?.kind !== 'stored') continue;
     const sameDay = byDay.get(slot.place.day);
     if (sameDay === undefined) byDay.set(slot.place.day, [slot]);
     else sameDay.push(slot);
-    stored++;
   }
-  for (const [day, daySlots] of byDay) {
-    const copied = await tx.copyIn(eventCopyTarget(day), encodeCopyRows(eventCopyColumns, daySlots.map(copyRow)));
-    if (copied !== daySlots.length) {
-      throw new StorageError('unavailable', `COPY stored ${copied} of ${daySlots.length} events; rolled back`);
-    }
+  return [...byDay].map(([day, daySlots]) => ({
+    sent: daySlots.length,
+    stored: tx.copyIn(eventCopyTarget(day), encodeCopyRows(eventCopyColumns, daySlots.map(copyRow))),
+  }));
+}
+
+/** A COPY may succeed and store less than it was sent: a trigger that swallows rows. Nobody can say which are missing. */
+async function verifyCounts(copies: readonly Copy[], kind: 'unavailable' | 'outcome_unknown'): Promise<void> {
+  for (const { sent, stored } of copies) {
+    const count = await stored;
+    if (count !== sent) throw new StorageError(kind, `COPY stored ${count} of ${sent} events`);
   }
-  return stored;
 }
 
 function copyRow({ event, place }: Slot) {

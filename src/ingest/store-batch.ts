@@ -6,12 +6,15 @@ import { transactionOutcome } from '../db/sql/ingest.js';
 import { Problem } from '../errors.js';
 import type { BatchOutcome } from '../event-log/append.js';
 import { appendBatch, BatchOutcomeUnknown } from '../event-log/append.js';
+import type { BlockedHeads } from '../event-log/blocked-heads.js';
 import type { NewEvent } from '../event-log/new-event.js';
 import type { StoredOrRefused } from './group-commit.js';
 
 export interface StoreBatchOptions {
   readonly database: Database;
   readonly clock: Clock;
+  /** Told of every batch that begins; what it returns is called at the end. */
+  readonly blockedHeads: Pick<BlockedHeads, 'watch'>;
   /** How long to ask what became of a COMMIT without an answer. */
   readonly outcomeWaitMsMax: number;
   /** Told of every batch that is stored, before its requests are answered. */
@@ -52,6 +55,7 @@ export async function storeBatch(
 }
 
 async function appendOnce(options: StoreBatchOptions, batch: readonly NewEvent[]): Promise<BatchOutcome> {
+  const unwatch = options.blockedHeads.watch();
   try {
     return await appendBatch(options.database, batch, options.clock.now());
   } catch (error) {
@@ -63,6 +67,8 @@ async function appendOnce(options: StoreBatchOptions, batch: readonly NewEvent[]
     if (status === 'committed') return error.outcome;
     if (status === 'aborted') throw new StorageError('unavailable', 'the batch was rolled back', { cause: error });
     throw error;
+  } finally {
+    unwatch();
   }
 }
 
@@ -132,9 +138,9 @@ async function splitBatch(
 }
 
 function refusal(error: unknown): Problem {
-  if (error instanceof BatchOutcomeUnknown) {
+  if (error instanceof BatchOutcomeUnknown || (error instanceof StorageError && error.kind === 'outcome_unknown')) {
     const detail =
-      'The storage was lost while the event was being committed. Send it again with a dedup_id, or risk a second event.';
+      'The storage did not say whether it has the event. Send it again with a dedup_id, or risk a second event.';
     return new Problem('outcome_unknown', detail, { retryAfterSeconds: 1, cause: error });
   }
   if (error instanceof StorageError) {

@@ -1,4 +1,4 @@
-import type { Transaction, Database } from '../database.js';
+import type { Database, Scope, Transaction } from '../database.js';
 import { StorageError } from '../database.js';
 
 /** One org's share of a batch after `reserve`: its events get the positions from `first` on. */
@@ -28,6 +28,8 @@ interface ReserveRow {
   durable: boolean;
 }
 
+const syncsFiles = `current_setting('fsync')::boolean AND current_setting('full_page_writes')::boolean`;
+
 const reserveStatement = {
   name: 'ingest_reserve',
   text: `
@@ -38,7 +40,7 @@ const reserveStatement = {
     FROM unnest($1::bigint[], $2::integer[]) AS b (org, events)
     WHERE h.org = b.org
     RETURNING h.org, h.epoch, h.position - b.events + 1 AS first, h.day, h.received_at, pg_current_xact_id()::text AS xid,
-      current_setting('fsync')::boolean AND current_setting('full_page_writes')::boolean
+      ${syncsFiles}
         -- Held to its value until the commit, so that the receipt stays true if the operator changes it meanwhile.
         AND set_config('synchronous_commit', current_setting('synchronous_commit'), true) <> 'off' AS durable`,
 };
@@ -69,6 +71,22 @@ export async function reserve(
     });
   }
   return { byOrg, xid: rows[0]?.xid ?? '', durability: rows.every((row) => row.durable) ? 'fsync' : 'memory' };
+}
+
+const stillSyncsStatement = { name: 'ingest_still_syncs', text: `SELECT ${syncsFiles} AS syncs` };
+
+/**
+ * Asks, behind the commit, whether the server still syncs its files, as it did at reserve: an operator may have changed that in between. `null`
+ * where nobody can: on the embedded engine. `onSyncs` is called if the answer is yes.
+ */
+export function stillSyncs(database: Database, onSyncs: () => void): Scope['afterCommit'] | null {
+  if (database.engine === 'embedded') return null;
+  return {
+    statement: stillSyncsStatement,
+    onRows: ([row]) => {
+      if ((row as { syncs: boolean } | undefined)?.syncs === true) onSyncs();
+    },
+  };
 }
 
 /** A dedup id with the event that holds it. */

@@ -1,0 +1,114 @@
+/** A node that is stopped in the middle of a batch holds the heads of its orgs; it must not stop the others for long. */
+import assert from 'node:assert/strict';
+import { after, before, describe, it } from 'node:test';
+import { setTimeout as pause } from 'node:timers/promises';
+import { Client as Session } from 'pg';
+import type { Connection } from 'pg';
+import { systemClock } from '../../src/clock.js';
+import { endHeadBlockers } from '../../src/db/sql/blocked-heads.js';
+import { BlockedHeads } from '../../src/event-log/blocked-heads.js';
+import { storeBatch } from '../../src/ingest/store-batch.js';
+import { newEvent, openTestLog } from '../support/event-log.js';
+import type { TestLog } from '../support/event-log.js';
+import { createStorage, stopServers } from '../support/storage.js';
+
+const storage = await createStorage('postgres');
+after(stopServers);
+
+const skip = storage === null ? 'NOT TESTED: there is no PostgreSQL server on this machine' : false;
+/** A paused node must let the others go on within 5 s. */
+const freedMsMax = 5_000;
+
+describe('a head that a stopped node holds', { skip }, () => {
+  if (storage === null || storage.config.databaseUrl === null) return;
+  const { databaseUrl } = storage.config;
+  let log: TestLog;
+  let org: string;
+  before(async () => {
+    log = await openTestLog(storage);
+    [org = ''] = await log.addOrgs(1);
+  });
+  after(async () => {
+    await log.close();
+    await storage.remove();
+  });
+
+  /** A session of the same login that has moved the org's head, and goes no further. */
+  async function holdHead(): Promise<{ session: Session; ended: Promise<void> }> {
+    const session = new Session(databaseUrl);
+    session.on('error', () => {});
+    const ended = new Promise<void>((resolve) => session.once('end', resolve));
+    await session.connect();
+    await session.query(`BEGIN; UPDATE heads SET position = position + 1 WHERE org = ${org}`);
+    return { session, ended };
+  }
+
+  /** Stores an event again and again, as clients do; resolves with the time it took, or null after `freedMsMax`. */
+  async function storeWithin(blockedHeads: Pick<BlockedHeads, 'watch'>): Promise<number | null> {
+    const quiet = { onStored: () => {}, onFailure: () => {} };
+    const options = { database: log.database, clock: systemClock, blockedHeads, outcomeWaitMsMax: 0, ...quiet };
+    const startedAt = performance.now();
+    while (performance.now() - startedAt < freedMsMax) {
+      const [result] = await storeBatch(options, [newEvent(org, '1')]);
+      if (result !== undefined && 'appended' in result) return performance.now() - startedAt;
+    }
+    return null;
+  }
+
+  it('is freed within 5 s, also from the middle of a COPY, by ending the session', async () => {
+    let sessions = 0;
+    const fail = (error: unknown): never => assert.fail(String(error));
+    const count = (ended: number): void => void (sessions += ended);
+    const { session, ended } = await holdHead();
+    session.query(new StoppedCopy());
+    assert.notEqual(await storeWithin(new BlockedHeads(log.database, systemClock, count, fail)), null);
+    await ended;
+    assert.equal(sessions, 1);
+  });
+
+  it('would stay blocked if nobody ended that session', async () => {
+    const { session } = await holdHead();
+    const copy = new StoppedCopy();
+    session.query(copy);
+    assert.equal(await storeWithin({ watch: () => () => {} }), null);
+    copy.connection?.stream.destroy();
+    assert.notEqual(await storeWithin({ watch: () => () => {} }), null);
+  });
+
+  it('is left to a session that blocks nobody, has only begun, or migrates the table', async () => {
+    const ageMs = 300;
+    const { session } = await holdHead();
+    await pause(2 * ageMs);
+    assert.equal(await endHeadBlockers(log.database, ageMs), 0);
+
+    const waiter = new Session(databaseUrl);
+    await waiter.connect();
+    const waiting = waiter.query(`UPDATE heads SET position = position WHERE org = ${org}`);
+    await untilBlocked();
+    assert.equal(await endHeadBlockers(log.database, 60_000), 0);
+    await session.query('ALTER TABLE heads SET (fillfactor = 50)');
+    await pause(2 * ageMs);
+    assert.equal(await endHeadBlockers(log.database, ageMs), 0);
+    await session.query('ROLLBACK');
+    await waiting;
+    for (const one of [session, waiter]) await one.end();
+  });
+
+  async function untilBlocked(): Promise<void> {
+    const text = `SELECT FROM pg_stat_activity WHERE datname = current_database() AND cardinality(pg_blocking_pids(pid)) > 0`;
+    while ((await log.database.query({ role: 'owner' }, { name: 'test_blocked', text })).rowCount === 0);
+  }
+});
+
+/** A COPY whose client sends nothing: no time limit of the server, and no cancel, ends it. */
+class StoppedCopy {
+  connection: Connection | undefined;
+
+  submit(connection: Connection): void {
+    this.connection = connection;
+    connection.query('COPY dedup FROM STDIN');
+  }
+
+  handleCopyInResponse(): void {}
+  handleError(): void {}
+}
