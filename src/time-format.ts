@@ -7,9 +7,16 @@ export const timeMaxMs = 253_402_300_799_999;
 
 /** UTC with milliseconds and a four-digit year: `2026-11-21T10:00:00.000Z`. Throws a RangeError outside of the years 0001 to 9999. */
 export function formatTime(ms: number): string {
+  // All events of a batch have the same time, and formatting it is a cost that shows.
+  if (ms === lastMs) return lastText;
   if (!(ms >= timeMinMs && ms <= timeMaxMs)) throw new RangeError(`no time between the years 0001 and 9999: ${ms}`);
-  return new Date(ms).toISOString();
+  lastText = new Date(ms).toISOString();
+  lastMs = ms;
+  return lastText;
 }
+
+let lastMs = NaN;
+let lastText = '';
 
 /** A time, or why the text is none, as the end of the sentence "the field …". */
 export type ParsedTime = { readonly ms: number } | { readonly problem: string };

@@ -29,6 +29,8 @@ export type Caller = Identity | { readonly kind: 'admin' };
 const believedMsMax = 500;
 /** Keys remembered, unknown ones included. */
 const rememberedKeysMax = 50_000;
+/** Keys whose hash is remembered. */
+const namesMax = 10_000;
 /** Look-ups under way, of all keys; beyond it a flood of unknown keys is refused without one. */
 const lookupsMax = 256;
 
@@ -47,6 +49,8 @@ export class Authenticator {
   readonly #clock: Clock;
   readonly #adminTokenHash: Buffer;
   readonly #remembered = new Map<string, Remembered>();
+  /** Keys that have been valid, with their hashes. Whether they still are is asked again; this only saves the hashing. */
+  readonly #names = new Map<string, string>();
   /** What a request may wait for together with others. */
   readonly #lookups = new Map<string, Lookup>();
   #lookupsUnderWay = 0;
@@ -70,17 +74,25 @@ export class Authenticator {
       if (timingSafeEqual(hashKey(credential), this.#adminTokenHash)) return { kind: 'admin' };
       throw unknownKey();
     }
-    const hash = hashKey(credential);
-    const name = hash.toString('latin1');
+    const name = this.#nameOf(credential);
     const known = this.#remembered.get(name);
     if (known !== undefined && this.#clock.monotonic() - known.askedAtMs < believedMsMax)
       return this.#check(known.identity);
-    return this.#lookUp(name, hash).then((identity) => this.#check(identity));
+    return this.#lookUp(name).then((identity) => {
+      if (identity !== null && this.#names.size < namesMax) this.#names.set(credential, name);
+      return this.#check(identity);
+    });
+  }
+
+  /** The key's hash, one character a byte. That of a key which has been valid is computed once: hashing costs as much as parsing an event. */
+  #nameOf(credential: string): string {
+    return this.#names.get(credential) ?? hashKey(credential).toString('latin1');
   }
 
   /** Forgets every key: this node changed one. */
   forget(): void {
     this.#generation++;
+    this.#names.clear();
     this.#remembered.clear();
     this.#lookups.clear();
   }
@@ -98,7 +110,7 @@ export class Authenticator {
    * One look-up per key at a time; whoever asks meanwhile gets its result or its failure. One that is older than `believedMsMax`, because the
    * storage is slow, may have missed a change: it is not waited for any more.
    */
-  #lookUp(name: string, hash: Buffer): Promise<Identity | null> {
+  #lookUp(name: string): Promise<Identity | null> {
     const askedAtMs = this.#clock.monotonic();
     const underWay = this.#lookups.get(name);
     if (underWay !== undefined && askedAtMs - underWay.askedAtMs < believedMsMax) return underWay.identity;
@@ -106,7 +118,7 @@ export class Authenticator {
       const detail = 'Too many keys are being looked up. Try again after the time in Retry-After.';
       return Promise.reject(new Problem('overloaded', detail, { retryAfterSeconds: 1 }));
     }
-    const lookup = { askedAtMs, identity: this.#readAndRemember(name, hash, askedAtMs) };
+    const lookup = { askedAtMs, identity: this.#readAndRemember(name, askedAtMs) };
     this.#lookups.set(name, lookup);
     const release = (): void => {
       if (this.#lookups.get(name) === lookup) this.#lookups.delete(name);
@@ -115,11 +127,11 @@ export class Authenticator {
     return lookup.identity;
   }
 
-  async #readAndRemember(name: string, hash: Buffer, askedAtMs: number): Promise<Identity | null> {
+  async #readAndRemember(name: string, askedAtMs: number): Promise<Identity | null> {
     const generation = this.#generation;
     this.#lookupsUnderWay++;
     try {
-      const identity = await this.#read(hash);
+      const identity = await this.#read(Buffer.from(name, 'latin1'));
       const known = this.#remembered.get(name);
       const isNewest = known === undefined || known.askedAtMs <= askedAtMs;
       if (generation === this.#generation && isNewest) this.#remember(name, { identity, askedAtMs });

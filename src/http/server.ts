@@ -69,7 +69,10 @@ export class HttpServer implements Service {
       done();
     });
     const budget = new ReplyBudget();
-    for (const route of options.routes) addRoute(this.#fastify, route as Route, options, budget);
+    const send: Send = (request, reply, answer, more) => {
+      sendReply(request, reply, answer, more, this.#stopping !== null);
+    };
+    for (const route of options.routes) addRoute(this.#fastify, route as Route, options, budget, send);
   }
 
   async start(): Promise<void> {
@@ -151,8 +154,7 @@ function createFastify(options: HttpServerOptions): FastifyInstance {
   fastify.setErrorHandler((error, request, reply) => {
     sendError(error, request, reply, options);
   });
-  fastify.addHook('onRequest', (request, reply, done) => {
-    reply.header('X-Request-Id', request.id);
+  fastify.addHook('onRequest', (request, _reply, done) => {
     if (!namesOneHost(request.raw)) done(new Problem('bad_request', 'Send the Host header, once.'));
     // Here and not in a handler, which would come after the body is read.
     else if (request.is404) done(notFound(request, options.routes as readonly Route[]));
@@ -164,7 +166,15 @@ function createFastify(options: HttpServerOptions): FastifyInstance {
   return fastify;
 }
 
-function addRoute(fastify: FastifyInstance, route: Route, options: HttpServerOptions, budget: ReplyBudget): void {
+type Send = (request: FastifyRequest, reply: FastifyReply, answer: Reply, more: Reply['headers'] | null) => void;
+
+function addRoute(
+  fastify: FastifyInstance,
+  route: Route,
+  options: HttpServerOptions,
+  budget: ReplyBudget,
+  send: Send,
+): void {
   const { admission, telemetry, clock, log } = options;
   const readQuery = queryReaderOf(route);
   const readBody = bodyReaderOf(route);
@@ -227,7 +237,7 @@ function addRoute(fastify: FastifyInstance, route: Route, options: HttpServerOpt
       };
       const answer = await route.handler(context);
       if (route.replyBytesMax === undefined && answer.body !== null) budget.count(reply.raw, answer.body.length);
-      return send(reply, answer, state?.rateHeaders ?? null);
+      send(request, reply, answer, state?.rateHeaders ?? null);
     },
     onResponse: (request, reply, done) => {
       const startedAtMs = states.get(request)?.startedAtMs;
@@ -280,15 +290,29 @@ async function readRaw(request: FastifyRequest, bytesMax: number): Promise<Buffe
   return headers['content-encoding']?.trim().toLowerCase() === 'gzip' ? decompress(body, bytesMax) : body;
 }
 
-function send(reply: FastifyReply, { status, headers, body, mediaType }: Reply, more: Reply['headers'] | null) {
-  reply.code(status);
-  if (headers !== undefined) reply.headers(headers);
-  if (more !== null && more !== undefined) reply.headers(more);
-  if (body === null) return reply.send();
-  return reply
-    .serializer(asText)
-    .header('Content-Type', mediaType ?? 'application/json')
-    .send(body);
+/**
+ * Writes a route's answer to the socket, past Fastify: headers as a list in one call. Through `reply.header` and `reply.send`, each of which is for
+ * more cases than there are here, a request cost a tenth more.
+ */
+function sendReply(
+  { id }: FastifyRequest,
+  reply: FastifyReply,
+  { status, headers, body, mediaType }: Reply,
+  more: Reply['headers'] | null,
+  isLast: boolean,
+): void {
+  const list: string[] = ['X-Request-Id', id];
+  if (isLast) list.push('Connection', 'close');
+  for (const some of [headers, more]) {
+    for (const name in some) list.push(name, some[name] as string);
+  }
+  if (body === null) {
+    if (status !== 204 && status !== 304) list.push('Content-Length', '0');
+  } else {
+    list.push('Content-Type', mediaType ?? 'application/json', 'Content-Length', String(Buffer.byteLength(body)));
+  }
+  reply.hijack();
+  reply.raw.writeHead(status, list).end(body ?? undefined);
 }
 
 function sendError(error: unknown, request: FastifyRequest, reply: FastifyReply, options: HttpServerOptions): void {
@@ -301,7 +325,13 @@ function sendError(error: unknown, request: FastifyRequest, reply: FastifyReply,
   if (problem.status >= 500) options.log.warn({ ...line, err: problem.cause }, 'request failed');
   else options.log.debug(line, 'request refused');
   reply.header('X-Request-Id', request.id);
-  void send(reply, renderProblem(problem, request.id), null);
+  const { status, headers = {}, body, mediaType } = renderProblem(problem, request.id);
+  void reply
+    .code(status)
+    .headers(headers)
+    .serializer(asText)
+    .header('Content-Type', mediaType ?? 'application/json')
+    .send(body);
 }
 
 /** Fastify's own refusals, in our words. Null: not one of them. */

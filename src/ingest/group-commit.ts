@@ -95,24 +95,32 @@ export class GroupCommit implements Service {
     await new Promise<void>((resume) => {
       setImmediate(resume);
     });
+    let settle = (): void => {};
     while (this.#queue.size > 0) {
-      await this.#write(this.#queue.take(this.#options.batchEventsMax, this.#options.batchBytesMax));
+      const batch = this.#queue.take(this.#options.batchEventsMax, this.#options.batchBytesMax);
+      const storing = this.#store(batch);
+      // Answers to the batch before are rendered while the storage is already at work on this one.
+      setImmediate(settle);
+      const results = await storing;
+      settle = () => {
+        for (const [i, entry] of batch.entries()) {
+          entry.settle(results[i] ?? { refused: new Problem('internal', 'The event got no outcome.') });
+        }
+      };
     }
     this.#writing = null;
+    settle();
   }
 
-  async #write(batch: readonly Entry[]): Promise<void> {
-    let results: readonly StoredOrRefused[];
+  async #store(batch: readonly Entry[]): Promise<readonly StoredOrRefused[]> {
     try {
-      results = await this.#options.store(batch.map((entry) => entry.event));
+      const results = await this.#options.store(batch.map((entry) => entry.event));
       // One event's receipt must never go to another.
       if (results.length !== batch.length) throw new Error(`${results.length} outcomes for ${batch.length} events`);
+      return results;
     } catch (error) {
       const refused = new Problem('internal', 'The event could not be stored.', { cause: error });
-      results = batch.map(() => ({ refused }));
-    }
-    for (const [i, entry] of batch.entries()) {
-      entry.settle(results[i] ?? { refused: new Problem('internal', 'The event got no outcome.') });
+      return batch.map(() => ({ refused }));
     }
   }
 
