@@ -25,7 +25,7 @@ export class BlockedHeads {
     // The embedded engine has one session, which nobody else can block.
     if (this.database.engine === 'embedded') return () => {};
     let over = false;
-    let cancel = (): void => {};
+    let cancel: (() => void) | null = null;
     const look = async (): Promise<void> => {
       try {
         const ended = await endHeadBlockers(this.database, heldMsMax);
@@ -41,7 +41,7 @@ export class BlockedHeads {
     schedule();
     return () => {
       over = true;
-      cancel();
+      cancel?.();
     };
   }
 }

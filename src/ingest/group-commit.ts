@@ -95,12 +95,12 @@ export class GroupCommit implements Service {
     await new Promise<void>((resume) => {
       setImmediate(resume);
     });
-    let settle = (): void => {};
+    let settle: (() => void) | null = null;
     while (this.#queue.size > 0) {
       const batch = this.#queue.take(this.#options.batchEventsMax, this.#options.batchBytesMax);
       const storing = this.#store(batch);
       // Answers to the batch before are rendered while the storage is already at work on this one.
-      setImmediate(settle);
+      if (settle !== null) setImmediate(settle);
       const results = await storing;
       settle = () => {
         for (const [i, entry] of batch.entries()) {
@@ -109,7 +109,7 @@ export class GroupCommit implements Service {
       };
     }
     this.#writing = null;
-    settle();
+    settle?.();
   }
 
   async #store(batch: readonly Entry[]): Promise<readonly StoredOrRefused[]> {
