@@ -29,8 +29,6 @@ export type Caller = Identity | { readonly kind: 'admin' };
 const believedMsMax = 500;
 /** Keys remembered, unknown ones included. */
 const rememberedKeysMax = 50_000;
-/** Keys whose hash is remembered. */
-const namesMax = 10_000;
 /** Look-ups under way, of all keys; beyond it a flood of unknown keys is refused without one. */
 const lookupsMax = 256;
 
@@ -49,8 +47,6 @@ export class Authenticator {
   readonly #clock: Clock;
   readonly #adminTokenHash: Buffer;
   readonly #remembered = new Map<string, Remembered>();
-  /** Keys that have been valid, with their hashes. Whether they still are is asked again; this only saves the hashing. */
-  readonly #names = new Map<string, string>();
   /** What a request may wait for together with others. */
   readonly #lookups = new Map<string, Lookup>();
   #lookupsUnderWay = 0;
@@ -74,25 +70,16 @@ export class Authenticator {
       if (timingSafeEqual(hashKey(credential), this.#adminTokenHash)) return { kind: 'admin' };
       throw unknownKey();
     }
-    const name = this.#nameOf(credential);
+    const name = hashKey(credential).toString('latin1');
     const known = this.#remembered.get(name);
     if (known !== undefined && this.#clock.monotonic() - known.askedAtMs < believedMsMax)
       return this.#check(known.identity);
-    return this.#lookUp(name).then((identity) => {
-      if (identity !== null && this.#names.size < namesMax) this.#names.set(credential, name);
-      return this.#check(identity);
-    });
-  }
-
-  /** The key's hash, one character a byte. That of a key which has been valid is computed once: hashing costs as much as parsing an event. */
-  #nameOf(credential: string): string {
-    return this.#names.get(credential) ?? hashKey(credential).toString('latin1');
+    return this.#lookUp(name).then((identity) => this.#check(identity));
   }
 
   /** Forgets every key: this node changed one. */
   forget(): void {
     this.#generation++;
-    this.#names.clear();
     this.#remembered.clear();
     this.#lookups.clear();
   }

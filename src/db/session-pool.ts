@@ -61,6 +61,11 @@ export class SessionPool {
     }
   }
 
+  /** Whether a read has asked for a session since the last write got one. */
+  get readsWait(): boolean {
+    return this.#readsInARow > 0 || this.#waiters.read.size > 0;
+  }
+
   /** As `Database.transaction`. */
   transaction<T>(scope: Scope, work: (tx: Transaction) => Promise<T>): Promise<T> {
     return this.use(scope.priority ?? 'write', (session) => session.transaction(scope, work));

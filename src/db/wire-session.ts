@@ -4,6 +4,7 @@ import type { Clock } from '../clock.js';
 import { StorageError } from './database.js';
 import type { QueryResult, Role, Scope, Statement, Transaction } from './database.js';
 import { CopyIn } from './wire-copy.js';
+import { FirstStatement } from './wire-first-statement.js';
 import { asError, breaksSession, forgetsStatements, reasonOf, toStorageError } from './wire-errors.js';
 
 export interface WireSessionOptions {
@@ -12,9 +13,14 @@ export interface WireSessionOptions {
   readonly setup?: string;
   /** No progress for this long, in a statement or between two of one transaction: the session is destroyed. */
   readonly stallMsMax: number;
+  /** The same for what the owner does: migrations, maintenance. Default: as for everybody. */
+  readonly ownerStallMsMax?: number;
+  /** A session that has made no progress because the disk makes none is given up only after `diskMsMax`. */
+  readonly waitsForDisk?: () => boolean;
   readonly onNotification?: (channel: string, payload: string) => void;
 }
 
+const diskMsMax = 30_000;
 /** Longest wait for the other side when a session says goodbye. */
 const endMsMax = 10_000;
 
@@ -35,6 +41,7 @@ export class WireSession {
   #aheadOfCommit = 0;
   #corked = false;
   #cancelStall: () => void = () => {};
+  #stallMsMax = 0;
 
   /** Connects and sets the session up. Rejects with a `StorageError` of kind `unavailable`. */
   static async open(config: pg.ClientConfig, options: WireSessionOptions): Promise<WireSession> {
@@ -59,10 +66,8 @@ export class WireSession {
     this.#options = options;
     const { stream } = connectionOf(client);
     this.ended = new Promise((resolve) => (stream.closed ? resolve() : stream.once('close', resolve)));
-    // Without this listener an error on an idle session would end the process.
-    client.on('error', (error) => {
-      this.#failure ??= error;
-    });
+    // Also what `pg` finds to be out of step. Without a listener an error on an idle session would end the process.
+    client.on('error', (error) => this.destroy(error));
     stream.once('close', () => {
       this.#failure ??= new Error('the session has ended');
       this.#cancelStall();
@@ -78,13 +83,14 @@ export class WireSession {
   }
 
   /**
-   * As `Database.transaction`, on this session. What is sent without waiting for an answer in between leaves in one write: BEGIN with the
-   * first statement, COMMIT with the statements that `work` did not wait for.
+   * As `Database.transaction`, on this session. BEGIN leaves with the first statement, COMMIT with the statements that `work` did not wait
+   * for, in one write.
    */
   async transaction<T>(scope: Scope, work: (tx: Transaction) => Promise<T>): Promise<T> {
-    const statements = new TransactionStatements(this);
+    const statements = new TransactionStatements(this, beginTexts(scope));
+    this.#useLimitOf(scope.role);
+    this.#watchForStall();
     try {
-      statements.begin(beginText(scope));
       const value = await statements.run(work);
       await this.#commit(scope, statements);
       return value;
@@ -92,7 +98,7 @@ export class WireSession {
       await statements.settled();
       // Also after a COMMIT that was answered with an error or with ROLLBACK; there it is harmless.
       if (this.usable) await this.#rollback();
-      throw statements.beginRefused ?? error;
+      throw error;
     } finally {
       this.#onCommitWarning = undefined;
       if (this.#statementsForgotten && this.usable) await this.#forgetStatements();
@@ -103,6 +109,7 @@ export class WireSession {
   async #commit(scope: Scope, statements: TransactionStatements): Promise<void> {
     // What only reads is lost with its session, and cannot be half done.
     const ifBroken = scope.priority === 'read' ? 'unavailable' : 'outcome_unknown';
+    if (statements.isEmpty) return;
     const swallowed = statements.firstFailure;
     this.#onCommitWarning = scope.onCommitWarning;
     this.#aheadOfCommit = this.#unanswered;
@@ -114,6 +121,8 @@ export class WireSession {
     const answer = await asked;
     const failure = statements.firstFailure;
     if (command !== 'COMMIT') throw swallowed === undefined && failure !== undefined ? failure : rolledBack(failure);
+    // Where not even BEGIN succeeded, there was nothing that COMMIT could have committed.
+    if (failure !== undefined && !statements.isBegun) throw failure;
     if (failure !== undefined) {
       const message = 'COMMIT was answered as if there had been no failure before it';
       throw new StorageError('outcome_unknown', message, { cause: failure });
@@ -123,6 +132,7 @@ export class WireSession {
 
   /** One simple-protocol message outside any transaction: settings, LISTEN. The rows are those of its last statement. */
   async run<Row = Record<string, unknown>>(text: string): Promise<Row[]> {
+    this.#useLimitOf('owner');
     try {
       const results: pg.QueryResult | pg.QueryResult[] = await this.#step('unavailable', text);
       const last = (Array.isArray(results) ? results.at(-1) : results) as pg.QueryResult;
@@ -148,13 +158,14 @@ export class WireSession {
     cancel();
   }
 
-  /** For `TransactionStatements`: one statement of the transaction under way. */
-  query(statement: Statement, values: readonly unknown[] | undefined): Promise<pg.QueryResult> {
-    return this.#step('unavailable', {
-      name: statement.name,
-      text: statement.text,
-      values: values === undefined ? [] : [...values],
-    });
+  /** For `TransactionStatements`: one statement of the transaction under way; the first one begins it with `begin`. */
+  query(
+    { name, text }: Statement,
+    values: readonly unknown[] = [],
+    begin: readonly string[] | null = null,
+  ): Promise<pg.QueryResult> {
+    const query = { name, text, values: [...values] };
+    return this.#step('unavailable', begin === null ? query : new FirstStatement(begin, query));
   }
 
   /** For `TransactionStatements`: one COPY of the transaction under way. */
@@ -193,8 +204,11 @@ export class WireSession {
   #ask(query: WireQuery): Promise<pg.QueryResult> {
     this.#unanswered++;
     return new Promise((resolve, reject) => {
+      let isAnswered = false;
       // With a callback, because that is called at once, before `pg` looks at the message after this answer.
       this.#client.query(query as pg.QueryConfig, (error: Error | null, result) => {
+        if (isAnswered) return;
+        isAnswered = true;
         this.#unanswered--;
         this.#aheadOfCommit--;
         if (error === null || error === undefined) resolve(result);
@@ -239,34 +253,46 @@ export class WireSession {
     }
   }
 
+  #useLimitOf(role: Role): void {
+    const { stallMsMax, ownerStallMsMax = stallMsMax } = this.#options;
+    this.#stallMsMax = role === 'owner' ? ownerStallMsMax : stallMsMax;
+  }
+
+  /** Called at every sign of progress. */
   #watchForStall(): void {
     this.#cancelStall();
     if (this.#failure !== undefined) return;
-    const { clock, stallMsMax } = this.#options;
-    this.#cancelStall = clock.after(stallMsMax, () =>
-      this.destroy(new Error(`no progress in the session for ${stallMsMax} ms`)),
-    );
+    const { clock, waitsForDisk } = this.#options;
+    const limitMs = this.#stallMsMax;
+    const expire = (silentMs: number): void => {
+      if (waitsForDisk?.() === true && silentMs < diskMsMax) {
+        this.#cancelStall = clock.after(limitMs, () => expire(silentMs + limitMs));
+      } else {
+        this.destroy(new Error(`no progress in the session for ${silentMs} ms`));
+      }
+    };
+    this.#cancelStall = clock.after(limitMs, () => expire(limitMs));
   }
 }
 
 /** The statements of one transaction, answered in the order in which they are sent, until it is closed. */
 class TransactionStatements implements Transaction {
   readonly #session: WireSession;
+  readonly #begin: readonly string[];
+  /** The first statement, which begins the transaction; null if there was none yet. */
+  #first: Promise<unknown> | null = null;
+  isBegun = false;
   #last: Promise<unknown> = Promise.resolve();
   #open = true;
-  /** After a refused BEGIN every other statement fails as well, and says less. */
-  beginRefused: StorageError | undefined;
   firstFailure: unknown;
 
-  constructor(session: WireSession) {
+  constructor(session: WireSession, begin: readonly string[]) {
     this.#session = session;
+    this.#begin = begin;
   }
 
-  /** Sends BEGIN, with what belongs to it, without waiting for the answer. */
-  begin(text: string): void {
-    this.#watch(this.#session.script(text)).catch((error: unknown) => {
-      if (error instanceof StorageError && error.kind === 'sql') this.beginRefused = error;
-    });
+  get isEmpty(): boolean {
+    return this.#first === null;
   }
 
   /** Runs `work`. Statements whose promise it dropped may still be under way then. */
@@ -284,10 +310,11 @@ class TransactionStatements implements Transaction {
   }
 
   query<Row>(statement: Statement, values?: readonly unknown[]): Promise<QueryResult<Row>> {
-    return this.#send(async () => {
-      const { rows, rowCount } = await this.#session.query(statement, values);
+    const send = async (begin: readonly string[] | null): Promise<QueryResult<Row>> => {
+      const { rows, rowCount } = await this.#session.query(statement, values, begin);
       return { rows: rows as Row[], rowCount: rowCount ?? 0 };
-    });
+    };
+    return this.#first === null && this.#open ? this.#sendFirst(() => send(this.#begin)) : this.#send(() => send(null));
   }
 
   copyIn(target: string, rows: Buffer): Promise<number> {
@@ -298,9 +325,22 @@ class TransactionStatements implements Transaction {
     return this.#send(() => this.#session.script(text));
   }
 
+  #sendFirst<T>(send: () => Promise<T>): Promise<T> {
+    const first = this.#watch(send());
+    this.#first = first.then((value) => {
+      this.isBegun = true;
+      return value;
+    });
+    this.#first.catch(() => {});
+    return first;
+  }
+
+  /** Nothing is sent before it is known that the transaction has begun: outside of one it would be committed at once, by the owner. */
   #send<T>(send: () => Promise<T>): Promise<T> {
     if (!this.#open) return Promise.reject(new StorageError('sql', 'the transaction is over'));
-    return this.#watch(send());
+    if (this.isBegun) return this.#watch(send());
+    if (this.#first === null) void this.#sendFirst(() => this.#session.script(this.#begin.join('; '))).catch(() => {});
+    return this.#watch((this.#first as unknown as Promise<unknown>).then(send));
   }
 
   /** Remembers a failure. The promise may then be dropped without harm. */
@@ -313,22 +353,24 @@ class TransactionStatements implements Transaction {
   }
 }
 
-type WireQuery = string | pg.QueryConfig | CopyIn;
+type WireQuery = string | pg.QueryConfig | CopyIn | FirstStatement;
 
-const setRole: Record<Role, string> = {
-  owner: '',
-  // The reserve statement keeps its locking order only if the planner joins by index; ALTER ROLE settings do not follow SET ROLE.
-  ingest:
-    '; SET LOCAL ROLE sluice_ingest; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; SET LOCAL enable_seqscan = off',
-  app: '; SET LOCAL ROLE sluice_app',
-  system: '; SET LOCAL ROLE sluice_system',
+const setRole: Record<Role, readonly string[]> = {
+  owner: [],
+  ingest: [
+    'SET LOCAL ROLE sluice_ingest',
+    // The reserve statement keeps its locking order only if the planner joins by index; ALTER ROLE settings do not follow SET ROLE.
+    `SELECT set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true), set_config('enable_seqscan', 'off', true)`,
+  ],
+  app: ['SET LOCAL ROLE sluice_app'],
+  system: ['SET LOCAL ROLE sluice_system'],
 };
 
 /** The org is set by a statement, not by a parameter (SET takes none), so only digits get through. */
-function beginText({ role, org }: Scope): string {
+function beginTexts({ role, org }: Scope): readonly string[] {
   if (org !== undefined && !/^[0-9]{1,19}$/.test(org)) throw new StorageError('sql', 'an org is a decimal number');
-  const setOrg = org === undefined ? '' : `; SET LOCAL sluice.org = '${org}'`;
-  return `BEGIN ISOLATION LEVEL READ COMMITTED${setRole[role]}${setOrg}`;
+  const setOrg = org === undefined ? [] : [`SET LOCAL sluice.org = '${org}'`];
+  return ['BEGIN ISOLATION LEVEL READ COMMITTED', ...setRole[role], ...setOrg];
 }
 
 function rolledBack(cause: unknown): StorageError {

@@ -311,8 +311,10 @@ function sendReply(
   } else {
     list.push('Content-Type', mediaType ?? 'application/json', 'Content-Length', String(Buffer.byteLength(body)));
   }
+  // First what may fail, while Fastify still answers for it.
+  reply.raw.writeHead(status, list);
   reply.hijack();
-  reply.raw.writeHead(status, list).end(body ?? undefined);
+  reply.raw.end(body ?? undefined);
 }
 
 function sendError(error: unknown, request: FastifyRequest, reply: FastifyReply, options: HttpServerOptions): void {

@@ -1,7 +1,7 @@
 import type { Clock } from '../clock.js';
 import type { Database } from '../db/database.js';
 import { StorageError } from '../db/database.js';
-import type { Witness } from '../db/sql/ingest.js';
+import type { StoredShare, TransactionOutcome } from '../db/sql/ingest.js';
 import { transactionOutcome } from '../db/sql/ingest.js';
 import { Problem } from '../errors.js';
 import type { BatchOutcome } from '../event-log/append.js';
@@ -60,28 +60,35 @@ async function appendOnce(options: StoreBatchOptions, batch: readonly NewEvent[]
     return await appendBatch(options.database, batch, options.clock.now());
   } catch (error) {
     if (!(error instanceof BatchOutcomeUnknown)) throw error;
-    const witness = witnessOf(batch, error.outcome);
+    const shares = storedShares(batch, error.outcome);
     // Only duplicates and refusals: they hold whatever became of it.
-    if (witness === null) return error.outcome;
-    const status = await settleOutcome(options, error.xid, witness);
-    if (status === 'committed') return error.outcome;
-    if (status === 'aborted') throw new StorageError('unavailable', 'the batch was rolled back', { cause: error });
+    if (shares.length === 0) return error.outcome;
+    const found = await settleOutcome(options, error.xid, shares);
+    if (found?.kind === 'committed') return found.syncs ? error.outcome : { ...error.outcome, durability: 'memory' };
+    if (found?.kind === 'aborted') throw new StorageError('unavailable', 'the batch was rolled back', { cause: error });
     throw error;
   } finally {
     unwatch();
   }
 }
 
-/** An event that is stored if, and only if, the batch is. */
-function witnessOf(batch: readonly NewEvent[], { events }: BatchOutcome): Witness | null {
+/** What is stored if, and only if, the batch is: per org, its events in the order of their positions. */
+function storedShares(batch: readonly NewEvent[], { events }: BatchOutcome): StoredShare[] {
+  const shares = new Map<string, StoredShare>();
   for (const [i, appended] of events.entries()) {
     const event = batch[i];
-    if (appended.kind === 'stored' && event !== undefined) {
-      const { org, type, payload } = event;
-      return { org, type, payload, ...appended.place };
+    if (appended.kind !== 'stored' || event === undefined) continue;
+    const { org, type, payload } = event;
+    const { position, ...place } = appended.place;
+    const share = shares.get(org);
+    if (share === undefined) {
+      const first = { firstPosition: position, firstType: type, firstPayload: payload };
+      shares.set(org, { org, ...place, ...first, lastPosition: position, events: 1 });
+    } else {
+      shares.set(org, { ...share, lastPosition: position, events: share.events + 1 });
     }
   }
-  return null;
+  return [...shares.values()];
 }
 
 const outcomeRetryMs = 50;
@@ -90,14 +97,14 @@ const outcomeRetryMs = 50;
 async function settleOutcome(
   options: StoreBatchOptions,
   xid: string,
-  witness: Witness,
-): Promise<'committed' | 'aborted' | null> {
+  shares: readonly StoredShare[],
+): Promise<TransactionOutcome | null> {
   const { clock, database } = options;
   const deadline = clock.monotonic() + options.outcomeWaitMsMax;
   while (clock.monotonic() < deadline) {
     try {
-      const status = await transactionOutcome(database, xid, witness);
-      if (status !== null) return status;
+      const outcome = await transactionOutcome(database, xid, shares);
+      if (outcome !== null) return outcome;
     } catch (error) {
       options.onFailure(error);
     }
@@ -118,7 +125,7 @@ function isDataError(error: unknown): error is StorageError {
 }
 
 function isPassing(error: unknown): boolean {
-  return error instanceof StorageError && error.sqlstate !== undefined && passingSqlstates.has(error.sqlstate);
+  return error instanceof StorageError && error.kind === 'sql' && passingSqlstates.has(error.sqlstate ?? '');
 }
 
 /** Halves, in order, so that per org the log keeps the order of the requests; each event is tried alone at the most. */

@@ -95,6 +95,67 @@ describe(
       }
     });
 
+    it('runs nothing of a transaction whose BEGIN is refused, and uses the session again', async () => {
+      const begin = 'BEGIN ISOLATION LEVEL READ COMMITTED';
+      const proxy = await altering(begin, begin.replace('LEVEL', 'LEVER'), engine.server.port);
+      const url = engine.url.replace(/:\d+\//, `:${proxy.port}/`);
+      const db = await open({ url, sessionsMax: 2 });
+      const insert = (value: number) => statement(`INSERT INTO kept VALUES (${value})`);
+      const stored = async (value: number) => (await admin.query('SELECT FROM kept WHERE a = $1', [value])).rowCount;
+      try {
+        const refused = (error: unknown) => error instanceof StorageError && error.sqlstate === '42601';
+        const several = db.transaction({ role: 'owner' }, async (tx) => {
+          const early = tx.query(insert(201));
+          await Promise.all([early, tx.query(insert(202)), tx.script('INSERT INTO kept VALUES (203)')]);
+        });
+        await assert.rejects(several, refused);
+        await assert.rejects(db.query({ role: 'owner', priority: 'read' }, insert(204)), refused);
+        await assert.rejects(
+          db.transaction({ role: 'owner' }, (tx) => tx.script('INSERT INTO kept VALUES (205)')),
+          refused,
+        );
+        for (const value of [201, 202, 203, 204, 205]) assert.equal(await stored(value), 0);
+        proxy.stop();
+        await db.query(owner, insert(206));
+        assert.equal(await stored(206), 1);
+
+        // A client that sends its statement behind a BEGIN of its own is not so lucky.
+        proxy.begin();
+        const careless = new Client({ connectionString: url, pipeline: true });
+        await careless.connect();
+        const answers = await Promise.allSettled([
+          careless.query(begin),
+          careless.query('INSERT INTO kept VALUES (207)'),
+        ]);
+        assert.deepEqual(
+          answers.map(({ status }) => status),
+          ['rejected', 'fulfilled'],
+        );
+        assert.equal(await stored(207), 1);
+        await careless.end();
+      } finally {
+        await db.close();
+        proxy.close();
+      }
+    });
+
+    it('replaces a session that fails though its connection stays open', async () => {
+      const proxy = await altering('', '', engine.server.port);
+      const db = await open({ url: engine.url.replace(/:\d+\//, `:${proxy.port}/`), sessionsMax: 2, waitMsMax: 2_000 });
+      try {
+        await db.query({ role: 'ingest' }, statement('SELECT 1'));
+        const fatal = Buffer.from('SFATAL\0VFATAL\0C57P01\0Mgone\0\0');
+        const header = Buffer.from([0x45, 0, 0, 0, fatal.length + 4]);
+        proxy.say(Buffer.concat([header, fatal]));
+        // Whether it comes before or in the middle of the next statement, there is a session afterwards.
+        await db.query({ role: 'ingest' }, statement('SELECT 1')).catch(() => {});
+        assert.equal((await db.query({ role: 'ingest' }, statement('SELECT 1'))).rowCount, 1);
+      } finally {
+        await db.close();
+        proxy.close();
+      }
+    });
+
     it('runs transactions side by side', async () => {
       const db = await open();
       const [one, two] = [signal(), signal()];
@@ -221,6 +282,39 @@ async function cutAfter(word: string, serverPort: number): Promise<{ port: numbe
     close() {
       proxy.close();
       for (const socket of sockets) socket.destroy();
+    },
+  };
+}
+
+/** A proxy that replaces `from` by `to`, of the same length, in what clients send, until `stop`. */
+async function altering(from: string, to: string, serverPort: number) {
+  const clients = new Set<Socket>();
+  let alters = from !== '';
+  const proxy = createServer((client) => {
+    const server = connect(serverPort, '127.0.0.1');
+    clients.add(client);
+    for (const socket of [client, server]) {
+      socket.on('error', () => {});
+      socket.on('close', () => {
+        client.destroy();
+        server.destroy();
+      });
+    }
+    client.on('data', (bytes) => {
+      server.write(alters ? Buffer.from(bytes.toString('latin1').replaceAll(from, to), 'latin1') : bytes);
+    });
+    server.on('data', (bytes) => client.write(bytes));
+  }).listen(0, '127.0.0.1');
+  await once(proxy, 'listening');
+  return {
+    port: (proxy.address() as AddressInfo).port,
+    begin: () => void (alters = true),
+    stop: () => void (alters = false),
+    /** As if the server said this to every client. */
+    say: (bytes: Buffer) => clients.forEach((client) => client.write(bytes)),
+    close() {
+      proxy.close();
+      for (const client of clients) client.destroy();
     },
   };
 }

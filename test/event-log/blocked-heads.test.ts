@@ -5,11 +5,13 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { Client as Session } from 'pg';
 import type { Connection } from 'pg';
 import { systemClock } from '../../src/clock.js';
+import { appendBatch } from '../../src/event-log/append.js';
 import { endHeadBlockers } from '../../src/db/sql/blocked-heads.js';
 import { BlockedHeads } from '../../src/event-log/blocked-heads.js';
 import { storeBatch } from '../../src/ingest/store-batch.js';
 import { newEvent, openTestLog } from '../support/event-log.js';
 import type { TestLog } from '../support/event-log.js';
+import { startPostgresServer } from '../support/postgres-server.js';
 import { createStorage, stopServers } from '../support/storage.js';
 
 const storage = await createStorage('postgres');
@@ -94,11 +96,54 @@ describe('a head that a stopped node holds', { skip }, () => {
     for (const one of [session, waiter]) await one.end();
   });
 
+  it('is left to a COMMIT that waits for its standby, which would be committed without it', async (t) => {
+    // A server whose settings are changed cannot be shared with other tests.
+    const own = await startOwnServer();
+    const url = await own.createDatabase();
+    const superuser = new Session(url);
+    await superuser.connect();
+    t.after(async () => {
+      await superuser.end();
+      await own.stop();
+    });
+    const place = { engine: 'postgres' as const, config: { dataDir: '', databaseUrl: url }, remove: async () => {} };
+    const waiting = await openTestLog(place);
+    const other = await openTestLog(place);
+    const [head = ''] = await waiting.addOrgs(1);
+    await superuser.query(`ALTER SYSTEM SET synchronous_standby_names = 'nobody'`);
+    await superuser.query('SELECT pg_reload_conf()');
+    const batch = appendBatch(waiting.database, [newEvent(head, '1')], Date.now()).catch(() => 'refused');
+    const seen = `SELECT FROM pg_stat_activity WHERE wait_event = 'SyncRep'`;
+    while ((await superuser.query(seen)).rowCount === 0);
+    const blocked = appendBatch(other.database, [newEvent(head, '2')], Date.now()).catch(() => 'refused');
+    while (
+      (await superuser.query(`SELECT FROM pg_stat_activity WHERE cardinality(pg_blocking_pids(pid)) > 0`)).rowCount ===
+      0
+    );
+    assert.equal(await endHeadBlockers(other.database, 0), 0);
+    await superuser.query('ALTER SYSTEM RESET synchronous_standby_names');
+    await superuser.query('SELECT pg_reload_conf()');
+    await Promise.all([batch, blocked]);
+    await Promise.all([waiting.close(), other.close()]);
+  });
+
   async function untilBlocked(): Promise<void> {
     const text = `SELECT FROM pg_stat_activity WHERE datname = current_database() AND cardinality(pg_blocking_pids(pid)) > 0`;
     while ((await log.database.query({ role: 'owner' }, { name: 'test_blocked', text })).rowCount === 0);
   }
 });
+
+async function startOwnServer() {
+  const shared = process.env['SLUICE_TEST_POSTGRES_PORT'];
+  delete process.env['SLUICE_TEST_POSTGRES_PORT'];
+  try {
+    const server = await startPostgresServer();
+    assert.ok(server !== null);
+    return server;
+  } finally {
+    if (shared !== undefined) process.env['SLUICE_TEST_POSTGRES_PORT'] = shared;
+  }
+}
 
 /** A COPY whose client sends nothing: no time limit of the server, and no cancel, ends it. */
 class StoppedCopy {

@@ -154,6 +154,21 @@ for (const engine of engineNames) {
         assert.deepEqual(await payloads(), ['1', '2', '3']);
       });
 
+      it('claims nothing of a batch that is stored in part, because something on the server swallows rows', async () => {
+        [org = ''] = await log.addOrgs(1);
+        await log.database.transaction({ role: 'owner' }, (tx) =>
+          tx.script(`
+            CREATE OR REPLACE FUNCTION swallow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;
+            CREATE OR REPLACE TRIGGER swallow BEFORE INSERT ON events FOR EACH ROW
+              WHEN (NEW.org = ${org} AND NEW.payload = '2') EXECUTE FUNCTION swallow()`),
+        );
+        const batch = ['1', '2', '3'].map((payload) => newEvent(org, payload));
+        const results = await store(withFaults(log.database, { transaction: committed }), batch, 300);
+        assert.deepEqual(results.map(verdict), Array(3).fill('outcome_unknown'));
+        assert.deepEqual((await store(log.database, batch)).map(verdict), Array(3).fill('outcome_unknown'));
+        assert.deepEqual(await payloads(), ['1', '3', '1', '3']);
+      });
+
       it('refuses all of it, with nothing stored, if it did not', async () => {
         const batch = await threeEvents();
         const database = withFaults(log.database, { transaction: rolledBack, beforeCommit: crash });

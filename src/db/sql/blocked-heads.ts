@@ -7,6 +7,8 @@ const endBlockersStatement = {
     FROM pg_stat_activity AS blocker
     WHERE blocker.usename = session_user AND blocker.datname = current_database()
       AND blocker.xact_start < clock_timestamp() - $1::integer * interval '1 ms'
+      -- A COMMIT is never cut short: what waits for a standby would be committed without it.
+      AND blocker.wait_event IS DISTINCT FROM 'SyncRep' AND blocker.query NOT LIKE 'COMMIT%'
       AND blocker.pid IN (
         SELECT unnest(pg_blocking_pids(waiter.pid))
         FROM pg_stat_activity AS waiter

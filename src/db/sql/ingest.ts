@@ -170,54 +170,79 @@ export async function findDedup(
   );
 }
 
-const outcomeStatement = { name: 'ingest_outcome', text: 'SELECT pg_xact_status($1::xid8) AS status' };
-const witnessStatement = {
-  name: 'ingest_outcome_witness',
+const outcomeStatement = {
+  name: 'ingest_outcome',
+  text: `SELECT pg_xact_status($1::xid8) AS status, ${syncsFiles} AS syncs`,
+};
+const storedStatement = {
+  name: 'ingest_outcome_stored',
   text: `
-    SELECT FROM events
-    WHERE org = $1 AND day = $2 AND position = $3 AND xmin = $4::xid8::xid
-      AND epoch = $5 AND received_at = $6 AND type = $7 AND payload = $8`,
+    SELECT count(*)::integer AS events, COALESCE(bool_or(position = $4 AND type = $8 AND payload = $9), false) AS first_found
+    FROM events
+    WHERE org = $1 AND day = $2 AND epoch = $3 AND position BETWEEN $4 AND $5 AND received_at = $6 AND xmin = $7::xid8::xid`,
 };
 
-/** An event that a transaction was to store. */
-export interface Witness {
+/** What a transaction was to store for one org. */
+export interface StoredShare {
   readonly org: string;
   readonly epoch: number;
   readonly day: number;
-  readonly position: number;
+  readonly firstPosition: number;
+  readonly lastPosition: number;
   readonly receivedAtMs: number;
-  readonly type: string;
-  readonly payload: Buffer;
+  readonly events: number;
+  /** Of the event at `firstPosition`. */
+  readonly firstType: string;
+  readonly firstPayload: Buffer;
 }
 
+export type TransactionOutcome = { readonly kind: 'committed'; readonly syncs: boolean } | { readonly kind: 'aborted' };
+
 /**
- * What became of a transaction whose COMMIT got no answer. `null` where the server cannot tell, or it is still under way.
+ * What became of a transaction whose COMMIT got no answer. `null` where the server cannot tell, it is still under way, or it stored less than it
+ * was sent.
  *
  * The status alone proves nothing: a server that crashed gives the numbers of the transactions it lost to others, and positions with them. So a
- * transaction counts as committed only if its very event is there, looked for with a snapshot newer than the status.
+ * transaction counts as committed only if its very events are there, looked for with a snapshot newer than the status; all of them, since
+ * the count of its COPY may not have arrived either.
  */
 export async function transactionOutcome(
   database: Database,
   xid: string,
-  { org, epoch, day, position, receivedAtMs, type, payload }: Witness,
-): Promise<'committed' | 'aborted' | null> {
+  shares: readonly StoredShare[],
+): Promise<TransactionOutcome | null> {
+  let syncs = false;
+  const missing = { all: 0, some: 0 };
+  for (const share of shares) {
+    const found = await shareOutcome(database, xid, share);
+    if (found === 'aborted') return { kind: 'aborted' };
+    if (found === null) return null;
+    ({ syncs } = found);
+    if (found.events === 0) missing.all++;
+    else if (found.events < share.events) missing.some++;
+  }
+  if (missing.all === shares.length) return { kind: 'aborted' };
+  return missing.all + missing.some === 0 ? { kind: 'committed', syncs } : null;
+}
+
+async function shareOutcome(
+  database: Database,
+  xid: string,
+  share: StoredShare,
+): Promise<{ readonly syncs: boolean; readonly events: number } | 'aborted' | null> {
+  const { org, day, epoch, firstPosition, lastPosition, receivedAtMs, firstType, firstPayload } = share;
+  const receivedAt = new Date(receivedAtMs).toISOString();
   try {
     return await database.transaction({ role: 'app', org, priority: 'read' }, async (tx) => {
-      const { rows } = await tx.query<{ status: string | null }>(outcomeStatement, [xid]);
-      const status = rows[0]?.status;
-      if (status === 'aborted') return 'aborted';
-      if (status !== 'committed') return null;
-      const found = await tx.query(witnessStatement, [
-        org,
-        day,
-        position,
-        xid,
-        epoch,
-        new Date(receivedAtMs).toISOString(),
-        type,
-        payload.toString(),
-      ]);
-      return found.rowCount === 1 ? 'committed' : 'aborted';
+      const { rows } = await tx.query<{ status: string | null; syncs: boolean }>(outcomeStatement, [xid]);
+      const [row] = rows;
+      if (row?.status === 'aborted') return 'aborted';
+      if (row?.status !== 'committed') return null;
+      const place = [org, day, epoch, firstPosition, lastPosition, receivedAt, xid];
+      const values = [...place, firstType, firstPayload.toString()];
+      const found = await tx.query<{ events: number; first_found: boolean }>(storedStatement, values);
+      const [stored] = found.rows;
+      return { syncs: row.syncs, events: stored?.first_found === true ? stored.events : 0 };
     });
   } catch (error) {
     // 22023: a number that the server has yet to give out, so it crashed and lost what had it before.
