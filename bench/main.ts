@@ -7,6 +7,7 @@ import { parseArgs } from 'node:util';
 import { stopServers } from '../test/support/storage.js';
 import type { LoadResult } from './load.js';
 import { requireLoadGenerator, runLoad } from './load.js';
+import { measureReads } from './reads.js';
 import type { Target } from './targets.js';
 import { startBareServer, startSluice } from './targets.js';
 
@@ -16,6 +17,7 @@ const { values } = parseArgs({
     seconds: { type: 'string', default: '5' },
     connections: { type: 'string', default: '100' },
     bytes: { type: 'string', default: '300' },
+    reads: { type: 'boolean', default: false },
   },
 });
 const [rounds, seconds, connections, bytes] = [values.rounds, values.seconds, values.connections, values.bytes].map(
@@ -31,8 +33,8 @@ try {
     if (target === null) say('no PostgreSQL on this machine: measured without it');
     else targets.push(target);
   }
-  const results = await measure();
-  report(results);
+  if (values.reads) await reportReads();
+  else report(await measure());
 } finally {
   for (const target of targets) await target.stop();
   await stopServers();
@@ -53,6 +55,27 @@ async function measure(): Promise<Map<Target, LoadResult[]>> {
     }
   }
   return results;
+}
+
+async function reportReads(): Promise<void> {
+  const rows = [];
+  for (const target of targets.slice(1)) {
+    say(`reads and writes: ${target.name}`);
+    const { idleP99, loadedP99, writeRatio } = await measureReads(
+      target,
+      { connections, seconds, body: eventOf(bytes) },
+      rounds,
+    );
+    rows.push({
+      target: target.name,
+      'read p99 ms, idle': idleP99,
+      'read p99 ms, under write load': loadedP99,
+      ratio: loadedP99 / idleP99,
+      'writes/s against without reads': writeRatio,
+    });
+  }
+  // oxlint-disable-next-line no-console -- a table for a person
+  console.table(rows);
 }
 
 /** An event whose whole body has this many bytes. */

@@ -110,6 +110,7 @@ async function build(stamp) {
     join(root, 'tsconfig.json'),
   ]);
   removeOrphans();
+  await run(process.execPath, [join(root, 'scripts', 'make-cluster.mjs')]);
   writeFileSync(stampPath, stamp);
 }
 

@@ -3,6 +3,7 @@ import type { Clock } from './clock.js';
 import { systemClock } from './clock.js';
 import type { Config } from './config.js';
 import type { Database } from './db/database.js';
+import type { EmbeddedDatabase } from './db/embedded.js';
 import type { Logger } from './log.js';
 import type { AdminToken, FirstStart } from './tenancy/first-start.js';
 
@@ -23,7 +24,7 @@ export interface RunningServer {
   stop(): Promise<void>;
 }
 
-export type DatabaseStats = () => { sessionsInUse: number; waiting: number; fsyncs?: number; reopens?: number };
+export type DatabaseStats = () => { sessionsInUse: number; waiting: number };
 
 /**
  * Opens the database, brings its schema up to date and listens. Resolves when events can be taken. On a failure everything that was
@@ -44,10 +45,10 @@ export async function startServer(
   const opening = openDatabase(config, log, onProgress, clock, () => begin?.());
   const loading = Promise.race([begun, opening]).then(loadProgram);
   loading.catch(() => {});
-  const { database, stats } = await opening;
+  const { database, ...parts } = await opening;
   try {
     const { composeServer } = await loading;
-    return await composeServer({ config, log, onProgress, clock, database, stats });
+    return await composeServer({ config, log, onProgress, clock, database, ...parts });
   } catch (error) {
     await database.close();
     throw error;
@@ -60,13 +61,14 @@ async function loadProgram() {
   return program;
 }
 
-async function openDatabase(
+/** The database that the settings name, as whatever works on it opens it. Its schema is as it was left. */
+export async function openDatabase(
   config: Config,
   log: Logger,
   onProgress: (text: string) => void,
   clock: Clock,
   onBusy: () => void,
-): Promise<{ database: Database; stats: DatabaseStats }> {
+): Promise<OpenDatabase> {
   const onLog = (line: string): void => {
     // What the engine says in the ordinary course of a start is for whoever looks for it.
     log[/PANIC|FATAL|ERROR|WARNING|fail|stopped|lost/.test(line) ? 'warn' : 'debug']({ part: 'database' }, line);
@@ -75,16 +77,33 @@ async function openDatabase(
     onBusy();
     const { openPostgres } = await import('./db/postgres.js');
     const database = await openPostgres({ url: config.databaseUrl, clock, onLog, sessionsMax: config.dbPool });
-    return { database, stats: () => database.stats() };
+    return { database, stats: () => database.stats(), embedded: null };
   }
   const { openEmbedded } = await import('./db/embedded.js');
-  const database = await openEmbedded({ dataDir: config.dataDir, clock, onLog, onProgress, onLockLost, onBusy });
-  return { database, stats: () => database.stats() };
+  const onSpace = (isShort: boolean, freeBytes: number): void => {
+    if (isShort) log.warn({ freeBytes }, 'the file system of the data folder is nearly full: events are refused');
+    else log.info({ freeBytes }, 'the file system of the data folder has room again: events are taken');
+  };
+  const hooks = { onLog, onProgress, onLockLost, onLost, onBusy, onSpace };
+  const database = await openEmbedded({ dataDir: config.dataDir, clock, ...hooks });
+  return { database, stats: () => database.stats(), embedded: database };
 }
 
-/** Another process may be writing by now. Nothing here can go on, so the process ends as it does for any unexpected failure. */
+export interface OpenDatabase {
+  readonly database: Database;
+  readonly stats: DatabaseStats;
+  /** The same database, if it is the embedded one. */
+  readonly embedded: EmbeddedDatabase | null;
+}
+
+/** Another process may be writing by now. */
 function onLockLost(reason: string): void {
+  onLost(`the data folder is no longer this process's: ${reason}`);
+}
+
+/** Nothing here can go on, so the process ends as it does for any unexpected failure. */
+function onLost(reason: string): void {
   setImmediate(() => {
-    throw new Error(`the data folder is no longer this process's: ${reason}`);
+    throw new Error(reason);
   });
 }

@@ -7,6 +7,8 @@ import type { Clock } from './clock.js';
 import type { Config } from './config.js';
 import type { Database } from './db/database.js';
 import { StorageError } from './db/database.js';
+import type { EmbeddedDatabase } from './db/embedded.js';
+import { EmbeddedMaintenance } from './db/embedded-maintenance.js';
 import { migrate } from './db/migrate.js';
 import { probeStorage } from './db/sql/probe.js';
 import { readCursorSecret } from './db/sql/secrets.js';
@@ -17,6 +19,7 @@ import type { NewEvent } from './event-log/new-event.js';
 import { Partitions } from './event-log/partitions.js';
 import { Wakeups } from './event-log/wakeups.js';
 import { CursorSigner } from './http/cursor.js';
+import { Problem } from './errors.js';
 import { MetricsServer } from './http/metrics-server.js';
 import { Readiness } from './http/readiness.js';
 import { routeTable } from './http/routes/table.js';
@@ -27,13 +30,15 @@ import { GroupCommit } from './ingest/group-commit.js';
 import { storeBatch } from './ingest/store-batch.js';
 import { startAll, stopAll } from './lifecycle.js';
 import type { Logger } from './log.js';
-import type { Telemetry } from './telemetry.js';
-import { createTelemetry, registerGauges } from './telemetry.js';
+import type { EmbeddedGauges, Telemetry } from './telemetry.js';
+import { createTelemetry, registerEmbeddedGauges, registerGauges } from './telemetry.js';
 import { Keys } from './tenancy/keys.js';
 import { Orgs } from './tenancy/orgs.js';
 import { adminToken, firstKeyShown, firstStart } from './tenancy/first-start.js';
 
 const batchEventsMax = 1_000;
+/** On an engine with one session a read waits for the batch before it. */
+const batchEventsWhileReadingMax = 200;
 const batchBytesMax = 8 * 1024 * 1024;
 /** How long to ask what became of a COMMIT without an answer: below the time that clients usually wait. */
 const outcomeWaitMsMax = 8_000;
@@ -47,6 +52,8 @@ export interface Parts {
   readonly clock: Clock;
   readonly database: Database;
   readonly stats: DatabaseStats;
+  /** The same database, if it is the embedded one. */
+  readonly embedded: EmbeddedDatabase | null;
 }
 
 /** Loads what is loaded only at its first use, so that it is not loaded when the database is open and everybody waits. */
@@ -54,7 +61,7 @@ export const preload = preloadHttp;
 
 /** Brings the schema up to date, builds every part and starts it. Resolves when events can be taken. */
 export async function composeServer(parts: Parts): Promise<RunningServer> {
-  const { config, log, onProgress, clock, database, stats } = parts;
+  const { config, log, onProgress, clock, database, stats, embedded } = parts;
   await migrate(database, onProgress);
   const dataDir = database.engine === 'embedded' ? config.dataDir : null;
   const token = await adminToken(config.adminToken, config.dataDir);
@@ -102,13 +109,19 @@ export async function composeServer(parts: Parts): Promise<RunningServer> {
         },
         batch,
       ),
-    batchEventsMax,
+    batchEventsMax: () => (embedded?.readsWait === true ? batchEventsWhileReadingMax : batchEventsMax),
     batchBytesMax,
+    refusal: () => (embedded?.space.isShort === true ? diskFull() : null),
     queueBytesMax: config.queueBytesMax,
     queueAgeMsMax: config.queueAgeMsMax,
   });
   const inbox = new Inbox(database, clock, wakeups);
-  const readiness = new Readiness(clock, () => probeStorage(database, Math.floor(clock.now() / 86_400_000)));
+  const readiness = new Readiness(
+    clock,
+    () => probeStorage(database, Math.floor(clock.now() / 86_400_000)),
+    () => (embedded?.space.isShort === true ? 'disk' : null),
+  );
+  const maintenance = embedded && embeddedMaintenance(parts, embedded, telemetry, failed('embedded maintenance'));
 
   registerGauges(telemetry, {
     queueEvents: () => ingest.waitingEvents,
@@ -116,9 +129,9 @@ export async function composeServer(parts: Parts): Promise<RunningServer> {
     inboxWaiters: () => wakeups.waiting,
     sessionsInUse: () => stats().sessionsInUse,
     sessionsWaiting: () => stats().waiting,
-    embedded:
-      database.engine === 'embedded' ? () => ({ fsyncs: stats().fsyncs ?? 0, reopens: stats().reopens ?? 0 }) : null,
   });
+  if (embedded !== null && maintenance !== null)
+    registerEmbeddedGauges(telemetry, embeddedGauges(embedded, maintenance));
 
   const http = new HttpServer({
     host: config.host,
@@ -133,7 +146,8 @@ export async function composeServer(parts: Parts): Promise<RunningServer> {
   const metrics = config.metricsPort === null ? [] : [new MetricsServer(config.host, config.metricsPort, telemetry)];
 
   // Stopped in reverse: the door first, then what stands behind it.
-  const services = [partitions, announcer, keyUsage, ingest, ...metrics, http];
+  const background = maintenance === null ? [] : [maintenance];
+  const services = [partitions, announcer, ...background, keyUsage, ingest, ...metrics, http];
   const first = dataDir === null ? null : await firstStart(orgs, dataDir);
   await startAll(services);
 
@@ -156,6 +170,43 @@ export async function composeServer(parts: Parts): Promise<RunningServer> {
     announced: () => (dataDir === null || first === null ? Promise.resolve() : firstKeyShown(dataDir)),
     stop: () => (stopping ??= stop()),
   };
+}
+
+function embeddedMaintenance(
+  { clock, log, config }: Parts,
+  engine: EmbeddedDatabase,
+  telemetry: Telemetry,
+  onFailure: (error: unknown) => void,
+): EmbeddedMaintenance {
+  return new EmbeddedMaintenance({
+    engine,
+    clock,
+    onFailure,
+    onDone: (task, seconds) => telemetry.maintenanceSeconds.observe({ task }, seconds),
+    onLarge: (bytes) => {
+      const text =
+        'the embedded database is near the size it is not meant for; PostgreSQL is: ' +
+        'sluice export to a file, then sluice import from it with DATABASE_URL set';
+      log.warn({ dataDir: config.dataDir, bytes }, text);
+    },
+  });
+}
+
+function embeddedGauges(engine: EmbeddedDatabase, maintenance: EmbeddedMaintenance): EmbeddedGauges {
+  return {
+    fsyncs: () => engine.fsyncs,
+    reopens: () => engine.stats().reopens,
+    memoryBytes: () => engine.stats().memoryBytes,
+    walBytes: () => maintenance.walBytes,
+    databaseBytes: () => maintenance.sizeBytes,
+    diskFreeBytes: () => engine.space.freeBytes,
+  };
+}
+
+function diskFull(): Problem {
+  const detail =
+    'The disk of the server is nearly full. Nothing was stored; whoever runs the server has to make room. Send it again later.';
+  return new Problem('storage_unavailable', detail, { retryAfterSeconds: 10 });
 }
 
 function countBatch(telemetry: Telemetry, outcome: BatchOutcome, durationMs: number): void {

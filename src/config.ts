@@ -1,6 +1,7 @@
 /**
  * The only reader of flags and of the environment, once, at the start. Flags win over variables; an empty variable counts as absent.
  */
+import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { nearest } from './nearest.js';
 import { folderProblem, SettingError } from './setting-types.js';
@@ -13,7 +14,27 @@ export type Invocation =
   | { readonly kind: 'help' }
   | { readonly kind: 'version' }
   /** `notices` are sentences for the person who starts it: what was given and does nothing. */
-  | { readonly kind: 'start'; readonly config: Config; readonly notices: readonly string[] };
+  | { readonly kind: 'start'; readonly config: Config; readonly notices: readonly string[] }
+  | ExportInvocation
+  | ImportInvocation;
+
+/** `file` is absolute; null is standard output. */
+export interface ExportInvocation {
+  readonly kind: 'export';
+  readonly config: Config;
+  readonly notices: readonly string[];
+  readonly file: string | null;
+  readonly gzip: boolean;
+  readonly resume: boolean;
+}
+
+/** `file` is absolute; null is standard input. */
+export interface ImportInvocation {
+  readonly kind: 'import';
+  readonly config: Config;
+  readonly notices: readonly string[];
+  readonly file: string | null;
+}
 
 /** Everything that is wrong with flags and variables, at once: one sentence each, without any secret. */
 export class UsageError extends Error {
@@ -29,8 +50,9 @@ export class UsageError extends Error {
 export type Environment = Readonly<Record<string, string | undefined>>;
 
 /**
- * What `sluice [start] [flags]` asks for. `args` are the arguments after the program's name; `cwd` is what a relative folder is relative to.
- * Throws a `UsageError` with all problems. `--help` and `--version` are answered whatever else is wrong.
+ * What `sluice [start] [flags]`, `sluice export [file] [flags]` or `sluice import [file] [flags]` asks for. `args` are the arguments after the
+ * program's name; `cwd` is what a relative path is relative to. Throws a `UsageError` with all problems. `--help` and `--version` are answered
+ * whatever else is wrong.
  */
 export function readInvocation(
   args: readonly string[],
@@ -38,8 +60,8 @@ export function readInvocation(
   cwd: string = process.cwd(),
 ): Invocation {
   const flags = readFlags(args);
-  if (flags.help) return { kind: 'help' };
-  if (flags.version) return { kind: 'version' };
+  if (flags.switches.has('help')) return { kind: 'help' };
+  if (flags.switches.has('version')) return { kind: 'version' };
 
   const problems = [...flags.problems];
   const notices = unknownVariables(environment);
@@ -74,9 +96,24 @@ export function readInvocation(
   // Every row of the table has been parsed by its own type, which is what Config is made of.
   // oxlint-disable-next-line typescript/no-unsafe-type-assertion
   const config = values as Config;
-  const conflicts = conflictsOf(config, given);
+  const { command } = flags;
+  const conflicts = command === 'start' ? startConflicts(config, given) : [];
+  const unusable = config.databaseUrl === null ? folderProblem(config.dataDir) : undefined;
+  if (unusable !== undefined) conflicts.push(`${given('SLUICE_DATA_DIR')?.label ?? 'SLUICE_DATA_DIR'}: ${unusable}`);
   if (conflicts.length > 0) throw new UsageError(conflicts);
-  return { kind: 'start', config, notices };
+  if (command === 'start') return { kind: 'start', config, notices };
+  const file = flags.file === undefined || flags.file === '-' ? null : resolve(cwd, flags.file);
+  if (command === 'import') return { kind: 'import', config, notices, file };
+  const resume = flags.switches.has('resume');
+  if (resume && file === null) throw new UsageError(['--resume: name the file of the export that was cut']);
+  return {
+    kind: 'export',
+    config,
+    notices,
+    file,
+    gzip: flags.switches.has('gzip') || file?.endsWith('.gz') === true,
+    resume,
+  };
 }
 
 interface Given {
@@ -95,8 +132,8 @@ function parseSetting(row: Setting, given: Given | undefined, cwd: string): unkn
   }
 }
 
-/** What is wrong between settings that are each valid, and with the folder that would be used. */
-function conflictsOf(config: Config, given: (variable: string) => Given | undefined): string[] {
+/** What is wrong between settings that are each valid, for a server. */
+function startConflicts(config: Config, given: (variable: string) => Given | undefined): string[] {
   const label = (variable: string): string => given(variable)?.label ?? variable;
   const conflicts: string[] = [];
   if (config.databaseUrl !== null && config.adminToken === null) {
@@ -107,14 +144,20 @@ function conflictsOf(config: Config, given: (variable: string) => Given | undefi
   if (config.metricsPort !== null && config.metricsPort === config.port) {
     conflicts.push(`${label('SLUICE_METRICS_PORT')}: ${config.port} is the main port; use another one`);
   }
-  const unusable = config.databaseUrl === null ? folderProblem(config.dataDir) : undefined;
-  if (unusable !== undefined) conflicts.push(`${label('SLUICE_DATA_DIR')}: ${unusable}`);
   return conflicts;
 }
 
+const commands = ['start', 'export', 'import'] as const;
+type Command = (typeof commands)[number];
+
+/** Flags without a value that only export has. */
+const exportSwitches: readonly string[] = ['gzip', 'resume'];
+
 interface Flags {
-  readonly help: boolean;
-  readonly version: boolean;
+  readonly command: Command;
+  /** What export and import take besides flags. */
+  readonly file: string | undefined;
+  readonly switches: ReadonlySet<string>;
   readonly values: ReadonlyMap<string, string>;
   readonly problems: readonly string[];
 }
@@ -130,11 +173,16 @@ function readFlags(args: readonly string[]): Flags {
       ...Object.fromEntries(valueFlags.map((flag) => [flag, { type: 'string' as const }])),
       help: { type: 'boolean', short: 'h' },
       version: { type: 'boolean', short: 'v' },
+      ...Object.fromEntries(exportSwitches.map((flag) => [flag, { type: 'boolean' as const }])),
     },
     strict: false,
     allowPositionals: true,
     tokens: true,
   });
+  const command = commands.find((name) => name === args[0]) ?? 'start';
+  const isSwitch = (name: string): boolean =>
+    name === 'help' || name === 'version' || (command === 'export' && exportSwitches.includes(name));
+  let file: string | undefined;
   const switches = new Set<string>();
   const values = new Map<string, string>();
   const problems: string[] = [];
@@ -143,10 +191,13 @@ function readFlags(args: readonly string[]): Flags {
   for (const token of tokens) {
     if (token.kind === 'option-terminator') continue;
     if (token.kind === 'positional') {
-      const isCommand = token.index === 0 && token.value === 'start';
-      if (!isCommand && token.index !== refusedValueAt) problems.push(unexpectedArgument(token.value, token.index));
-    } else if (token.name === 'help' || token.name === 'version') {
-      switches.add(token.name);
+      const isCommand = token.index === 0 && token.value === command;
+      if (isCommand || token.index === refusedValueAt) continue;
+      if (command !== 'start' && file === undefined) file = token.value;
+      else problems.push(unexpectedArgument(token.value, token.index));
+    } else if (isSwitch(token.name)) {
+      if (token.value === undefined) switches.add(token.name);
+      else problems.push(`${token.rawName} takes no value`);
     } else if (!valueFlags.includes(token.name)) {
       if (token.value === undefined) refusedValueAt = token.index + 1;
       problems.push(`${token.rawName}: no such flag; ${suggestFlag(token.name)}`);
@@ -160,7 +211,7 @@ function readFlags(args: readonly string[]): Flags {
       values.set(token.name, token.value);
     }
   }
-  return { help: switches.has('help'), version: switches.has('version'), values, problems };
+  return { command, file, switches, values, problems };
 }
 
 function suggestFlag(name: string): string {
@@ -171,7 +222,7 @@ function suggestFlag(name: string): string {
 /** Repeats only what looks like a command: anything else may be a secret that lost its flag. */
 function unexpectedArgument(text: string, index: number): string {
   const what = /^[a-z][a-z-]{0,19}$/.test(text) ? text : `argument ${index + 1}`;
-  return `${what}: not understood here; the command is start, and --help lists the flags`;
+  return `${what}: not understood here; the commands are start, export and import, and --help lists the flags`;
 }
 
 function unknownVariables(environment: Environment): string[] {

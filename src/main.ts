@@ -29,6 +29,16 @@ async function main(): Promise<void> {
       process.stdout.write(`${version()}\n`);
       return;
     }
+    case 'export': {
+      const { runExport } = await import('./cli/export.js');
+      process.exitCode = await runExport(invocation);
+      return;
+    }
+    case 'import': {
+      const { runImport } = await import('./cli/import.js');
+      process.exitCode = await runImport(invocation);
+      return;
+    }
     case 'start': {
       const { say, start } = await import('./cli/start.js');
       for (const notice of invocation.notices) say(notice);

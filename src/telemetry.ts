@@ -16,6 +16,7 @@ export interface Telemetry {
   readonly eventsHandedOut: Counter<'redelivery'>;
   readonly eventsAcknowledged: Counter;
   readonly backgroundFailures: Counter<'task'>;
+  readonly maintenanceSeconds: Histogram<'task'>;
 }
 
 /** What is read at the moment of a scrape. */
@@ -25,8 +26,16 @@ export interface Gauges {
   readonly inboxWaiters: () => number;
   readonly sessionsInUse: () => number;
   readonly sessionsWaiting: () => number;
-  /** Null where the engine is a server of its own. */
-  readonly embedded: (() => { readonly fsyncs: number; readonly reopens: number }) | null;
+}
+
+/** The same of the embedded engine. */
+export interface EmbeddedGauges {
+  readonly fsyncs: () => number;
+  readonly reopens: () => number;
+  readonly memoryBytes: () => number;
+  readonly walBytes: () => number;
+  readonly databaseBytes: () => number;
+  readonly diskFreeBytes: () => number;
 }
 
 const latencyBuckets = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30];
@@ -101,6 +110,13 @@ export function createTelemetry(): Telemetry {
       help: 'Events acknowledged.',
       registers,
     }),
+    maintenanceSeconds: new Histogram({
+      name: 'sluice_embedded_maintenance_seconds',
+      help: 'How long a task of maintenance kept the embedded engine to itself.',
+      labelNames: ['task'],
+      buckets: latencyBuckets,
+      registers,
+    }),
     backgroundFailures: new Counter({
       name: 'sluice_background_failures_total',
       help: 'Failures of background work, which is tried again.',
@@ -111,16 +127,26 @@ export function createTelemetry(): Telemetry {
 }
 
 export function registerGauges({ registry }: Telemetry, gauges: Gauges): void {
-  const gauge = (name: string, help: string, read: () => number): void => {
-    const metric: Gauge = new Gauge({ name, help, registers: [registry], collect: (): void => metric.set(read()) });
-  };
+  const gauge = gaugeIn(registry);
   gauge('sluice_ingest_queue_events', 'Events waiting for their commit.', gauges.queueEvents);
   gauge('sluice_ingest_queue_bytes', 'Memory taken by the events waiting for their commit.', gauges.queueBytes);
   gauge('sluice_inbox_waiters', 'Receivers waiting for an event.', gauges.inboxWaiters);
   gauge('sluice_db_sessions_in_use', 'Database sessions at work.', gauges.sessionsInUse);
   gauge('sluice_db_sessions_waiting', 'Callers waiting for a database session.', gauges.sessionsWaiting);
-  const { embedded } = gauges;
-  if (embedded === null) return;
-  gauge('sluice_embedded_fsyncs', 'Syncs to disk by the embedded engine since the start.', () => embedded().fsyncs);
-  gauge('sluice_embedded_reopens', 'Times the embedded engine was reopened since the start.', () => embedded().reopens);
+}
+
+export function registerEmbeddedGauges({ registry }: Telemetry, gauges: EmbeddedGauges): void {
+  const gauge = gaugeIn(registry);
+  gauge('sluice_embedded_fsyncs', 'Syncs to disk by the embedded engine since the start.', gauges.fsyncs);
+  gauge('sluice_embedded_reopens', 'Times the embedded engine was reopened since the start.', gauges.reopens);
+  gauge('sluice_embedded_memory_bytes', 'Memory of the embedded engine; 2 GiB at most.', gauges.memoryBytes);
+  gauge('sluice_embedded_wal_bytes', 'Log that a recovery would replay, as of the last second.', gauges.walBytes);
+  gauge('sluice_embedded_database_bytes', 'The database on disk without its log.', gauges.databaseBytes);
+  gauge('sluice_disk_free_bytes', 'Room on the file system of the data folder.', gauges.diskFreeBytes);
+}
+
+function gaugeIn(registry: Registry) {
+  return (name: string, help: string, read: () => number): void => {
+    const metric: Gauge = new Gauge({ name, help, registers: [registry], collect: (): void => metric.set(read()) });
+  };
 }

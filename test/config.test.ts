@@ -152,6 +152,40 @@ test('an argument that is no flag is refused, and repeated only if it cannot be 
   assert.match(problems(['start', 'start'])[0] ?? '', /^start: /);
 });
 
+test('export and import take a file, standard output and input without one, and the settings besides', () => {
+  const read = (...args: string[]) => readInvocation(args, {}, cwd);
+  const gzip = { kind: 'export', file: join(cwd, 'b.gz'), gzip: true, resume: false };
+  const {
+    config,
+    notices: _,
+    ...exported
+  } = { notices: [], ...read('export', 'b.gz', '--data-dir', 'elsewhere') } as Record<string, unknown>;
+  assert.deepEqual(exported, gzip);
+  assert.deepEqual(config, start(['--data-dir', 'elsewhere']).config);
+  assert.deepEqual(read('export', '--resume', 'b'), { ...read('export', 'b'), resume: true });
+  assert.deepEqual(read('export', '--gzip', '-'), { ...read('export'), gzip: true });
+  assert.deepEqual(read('export', '/a/b'), { ...read('export'), file: '/a/b' });
+  assert.deepEqual(read('import', '-'), read('import'));
+  assert.deepEqual(read('import', 'b'), {
+    kind: 'import',
+    config: start([]).config,
+    notices: [],
+    file: join(cwd, 'b'),
+  });
+});
+
+test('export and import need no admin token, and refuse what belongs to another command', () => {
+  const environment = { DATABASE_URL: 'postgres://u:p@h/d' };
+  assert.equal(readInvocation(['export', 'f'], environment, cwd).kind, 'export');
+  assert.equal(readInvocation(['import', 'f'], environment, cwd).kind, 'import');
+  assert.match(problems(['import', '--gzip', 'f'])[0] ?? '', /^--gzip: no such flag/);
+  assert.match(problems(['--resume'])[0] ?? '', /^--resume: no such flag/);
+  assert.match(problems(['export', '--gzip=no', 'f'])[0] ?? '', /^--gzip takes no value/);
+  assert.match(problems(['export', '--resume'])[0] ?? '', /^--resume: name the file/);
+  assert.match(problems(['import', 'one', 'two'])[0] ?? '', /^two: not understood here/);
+  assert.match(problems(['--port', '1', 'export'])[0] ?? '', /^export: not understood here/);
+});
+
 test('a database of one’s own needs an admin token, the same on every node', () => {
   const url = 'postgres://u:hidden@h/d';
   const expected = /^SLUICE_ADMIN_TOKEN: required with DATABASE_URL; /;

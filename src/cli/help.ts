@@ -7,8 +7,17 @@ const indent = '      ';
 export function helpText(): string {
   const lines = [
     'Usage: sluice [start] [flags]',
+    '       sluice export [file|-] [--gzip] [--resume] [flags]',
+    '       sluice import [file|-] [flags]',
     '',
-    'Starts the server: on its own embedded database, or on PostgreSQL when DATABASE_URL names one.',
+    'start   Starts the server: on its own embedded database, or on PostgreSQL when DATABASE_URL',
+    '        names one.',
+    'export  Writes all orgs, with keys, events and consumers, to a file or to standard output.',
+    '        --gzip (or a name that ends in .gz) compresses it, --resume goes on with a file that',
+    '        was cut. A server on the embedded database has to be stopped first.',
+    'import  Stores such an export in a database that has none of its orgs. Repeated, it goes on',
+    '        where it was ended.',
+    '',
     'Every setting is a flag and an environment variable; the flag wins.',
     '',
     'Settings:',

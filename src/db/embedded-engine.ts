@@ -5,6 +5,9 @@ import { NodeFS } from '@electric-sql/pglite/nodefs';
 export interface EngineOptions {
   /** False: the engine is told that its files are on disk, and they are not. */
   readonly syncFiles: boolean;
+  /** The engine begins, and ends, to wait for the disk. */
+  readonly onSyncBegin: () => void;
+  readonly onSyncEnd: () => void;
   /** A file of the engine has reached the disk. */
   readonly onSync: () => void;
   /** One line that the engine wrote to its log. */
@@ -95,6 +98,10 @@ export class Engine {
     return answer;
   }
 
+  get memoryBytes(): number {
+    return this.#pglite.Module.HEAPU8.byteLength;
+  }
+
   /** Clean shutdown: writes a checkpoint, so that the next start has nothing to recover. */
   async close(): Promise<void> {
     await this.#pglite.close();
@@ -132,9 +139,11 @@ interface OpenStream {
   readonly node: { readonly mode: number };
 }
 
-function installSync({ FS, NODEFS }: SyncableModule, { syncFiles, onSync, onLog }: EngineOptions): void {
+function installSync({ FS, NODEFS }: SyncableModule, options: EngineOptions): void {
+  const { syncFiles, onSyncBegin, onSyncEnd, onSync, onLog } = options;
   if (!syncFiles) return;
   NODEFS.stream_ops.fsync = ({ nfd, node }) => {
+    onSyncBegin();
     try {
       if (FS.isDir(node.mode)) {
         fsyncSync(nfd);
@@ -146,6 +155,8 @@ function installSync({ FS, NODEFS }: SyncableModule, { syncFiles, onSync, onLog 
     } catch (error) {
       onLog(`fsync failed: ${String(error)}`);
       return EIO;
+    } finally {
+      onSyncEnd();
     }
   };
 }

@@ -4,6 +4,9 @@ import { StorageError } from './database.js';
 
 const unfinishedPrefix = '.new-';
 
+/** Files at work at once; Node's own threads for files are 4 unless told otherwise. */
+const lanes = 16;
+
 /** Makes the data folder, for its owner only, if there is none. */
 export async function ensureFolder(dataDir: string): Promise<void> {
   const first = await mkdir(dataDir, { recursive: true, mode: 0o700 });
@@ -35,18 +38,50 @@ export async function ensureCluster(dataDir: string, create: (folder: string) =>
   return cluster;
 }
 
+/**
+ * Removes what tells the engine that another one has the cluster open; the caller holds the folder's lock, so none has. A start that was cut short,
+ * by a kill or a loss of power, may leave this file empty, and then the engine would never start again.
+ */
+export async function removeEngineLock(cluster: string): Promise<void> {
+  await rm(join(cluster, 'postmaster.pid'), { force: true });
+}
+
 async function removeUnfinished(dataDir: string): Promise<void> {
   for (const name of await readdir(dataDir)) {
     if (name.startsWith(unfinishedPrefix)) await rm(join(dataDir, name), { recursive: true });
   }
 }
 
+/** Everything in the folder and the folder. Folders last, so that what one of them names is on disk before it. */
 async function syncTree(folder: string): Promise<void> {
-  for (const entry of await readdir(folder, { withFileTypes: true })) {
-    const path = join(folder, entry.name);
-    await (entry.isDirectory() ? syncTree(path) : syncPath(path));
-  }
+  const entries = await readdir(folder, { recursive: true, withFileTypes: true });
+  const paths = (wantsFolders: boolean): string[] =>
+    entries
+      .filter((entry) => entry.isDirectory() === wantsFolders)
+      .map(({ parentPath, name }) => join(parentPath, name));
+  await inParallel(paths(false), syncPath);
+  await inParallel(paths(true), syncPath);
   await syncPath(folder);
+}
+
+/**
+ * Does `work` for every item, a few at a time. File systems commit syncs that wait together at once: 370 files one after the other took 400
+ * to 1,600 ms, so 70 to 120.
+ */
+export async function inParallel<Item>(items: readonly Item[], work: (item: Item) => Promise<void>): Promise<void> {
+  const queue = items.values();
+  const lane = async (): Promise<void> => {
+    try {
+      for (const item of queue) await work(item);
+    } catch (error) {
+      for (const _ of queue); // Takes the rest from the other lanes.
+      throw error;
+    }
+  };
+  // All have ended before this rejects: nobody writes to a folder that was given up.
+  const ends = await Promise.allSettled(Array.from({ length: lanes }, lane));
+  const failed = ends.find((end) => end.status === 'rejected');
+  if (failed) throw failed.reason;
 }
 
 async function syncPath(path: string): Promise<void> {

@@ -2,6 +2,7 @@ import { readFile } from 'node:fs/promises';
 import { createInterface } from 'node:readline';
 import { Worker } from 'node:worker_threads';
 import { StorageError } from './database.js';
+import { engineCell } from './embedded-protocol.js';
 import type { EngineWorkerData, FromEngine, ToEngine } from './embedded-protocol.js';
 import { EngineStream } from './embedded-stream.js';
 
@@ -27,14 +28,14 @@ export class EngineProcess {
   readonly exited: Promise<number>;
   readonly #worker: Worker;
   readonly #module: Promise<WebAssembly.Module>;
-  readonly #syncCounter = new BigUint64Array(new SharedArrayBuffer(8));
+  readonly #cells = new BigInt64Array(new SharedArrayBuffer(8 * Object.keys(engineCell).length));
   readonly #onBusy: (() => void) | undefined;
   #settleOpening: (error?: Error) => void = () => {};
 
   constructor({ module, syncFiles, onLog, onBusy }: EngineProcessOptions) {
     this.#module = module;
     this.#onBusy = onBusy;
-    const workerData: EngineWorkerData = { syncCounter: this.#syncCounter, syncFiles };
+    const workerData: EngineWorkerData = { cells: this.#cells, syncFiles };
     // Its output is piped: nothing of the engine may reach the process's own standard output.
     this.#worker = new Worker(new URL('./embedded-worker.js', import.meta.url), {
       workerData,
@@ -64,7 +65,17 @@ export class EngineProcess {
 
   /** File syncs of this engine so far. */
   get fsyncs(): number {
-    return Number(Atomics.load(this.#syncCounter, 0));
+    return Number(Atomics.load(this.#cells, engineCell.syncs));
+  }
+
+  /** Whether it waits for the disk at this moment. */
+  get isSyncing(): boolean {
+    return Atomics.load(this.#cells, engineCell.syncing) === 1n;
+  }
+
+  /** Memory of the engine; 2 GiB at most. */
+  get memoryBytes(): number {
+    return Number(Atomics.load(this.#cells, engineCell.memoryBytes));
   }
 
   /** Opens an existing cluster. Rejects with the engine's last words; the thread is gone then. */

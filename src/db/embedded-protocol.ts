@@ -1,11 +1,20 @@
 /** What the main thread and the worker of the embedded engine say to each other. */
 
 export interface EngineWorkerData {
-  /** Counts the engine's file syncs that reached the disk; shared, so that it can be read during a commit. */
-  readonly syncCounter: BigUint64Array<SharedArrayBuffer>;
+  /** What the engine is doing, by `engineCell`; shared, so that it can be read in the middle of a statement. */
+  readonly cells: BigInt64Array<SharedArrayBuffer>;
   /** False only in the self-test's negative control: the engine then believes that it syncs, and does not. */
   readonly syncFiles: boolean;
 }
+
+export const engineCell = {
+  /** File syncs that reached the disk. */
+  syncs: 0,
+  /** 1 while the engine waits for the disk, else 0. */
+  syncing: 1,
+  /** The engine's memory; it grows as needed, and never shrinks. */
+  memoryBytes: 2,
+} as const;
 
 export type ToEngine =
   /** Makes a new cluster in the empty folder, shuts it down cleanly and exits. Nothing is synced. */

@@ -1,5 +1,6 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import { Engine } from './embedded-engine.js';
+import { engineCell } from './embedded-protocol.js';
 import type { EngineWorkerData, FromEngine, ToEngine } from './embedded-protocol.js';
 
 /**
@@ -25,7 +26,9 @@ function die(reason: string): never {
 
 const callbacks = {
   syncFiles: data.syncFiles,
-  onSync: () => void Atomics.add(data.syncCounter, 0, 1n),
+  onSyncBegin: () => void Atomics.store(data.cells, engineCell.syncing, 1n),
+  onSyncEnd: () => void Atomics.store(data.cells, engineCell.syncing, 0n),
+  onSync: () => void Atomics.add(data.cells, engineCell.syncs, 1n),
   onLog(line: string) {
     if (line === '') return;
     if (lastWords.test(line)) die(line);
@@ -46,6 +49,7 @@ async function serve(message: ToEngine): Promise<void> {
       return post({ type: 'opened' });
     case 'bytes': {
       const bytes = await engine?.exchange(message.bytes);
+      Atomics.store(data.cells, engineCell.memoryBytes, BigInt(engine?.memoryBytes ?? 0));
       if (bytes && bytes.length > 0) post({ type: 'bytes', bytes }, [bytes.buffer]);
       return;
     }

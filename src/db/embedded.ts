@@ -3,7 +3,9 @@ import type { Clock } from '../clock.js';
 import { ChannelHandlers, listenText } from './channels.js';
 import { StorageError } from './database.js';
 import type { Database, QueryResult, Scope, Statement, Transaction } from './database.js';
-import { ensureCluster, ensureFolder } from './embedded-folder.js';
+import { unpackArchive } from './embedded-archive.js';
+import { DiskSpace } from './disk-space.js';
+import { ensureCluster, ensureFolder, removeEngineLock } from './embedded-folder.js';
 import { compileEngine, EngineProcess } from './embedded-process.js';
 import { verifyDurability } from './embedded-self-test.js';
 import { lockFolder } from './folder-lock.js';
@@ -22,8 +24,14 @@ export interface EmbeddedOptions {
   readonly onBusy?: () => void;
   /** The folder is no longer ours: the engine has been stopped, and the process must end. */
   readonly onLockLost: (reason: string) => void;
-  /** A statement that takes longer costs the engine its thread, and the folder is opened anew. Default 10,000. */
+  /** The folder cannot be opened again, however often it was tried: the process should end, and says what to do. Work is refused from then on. */
+  readonly onLost?: (reason: string) => void;
+  /** A statement that takes longer, though the disk keeps nobody waiting, costs the engine its thread, and the folder is opened anew. Default 2,000. */
   readonly statementTimeoutMs?: number;
+  /** Told when space on the file system becomes short, and when it is enough again. */
+  readonly onSpace?: (isShort: boolean, freeBytes: number) => void;
+  /** Space on the file system below which events should be refused. Default: the larger of 512 MiB and 5 %. */
+  readonly freeBytesMin?: () => number;
   /** Longest wait for the one session. Default 5,000. */
   readonly waitMsMax?: number;
   /** How many may wait for it. Default 10,000. */
@@ -33,7 +41,12 @@ export interface EmbeddedOptions {
 }
 
 /** The pause before the folder is opened again after an opening that failed, by the number of failures in a row; then the last. */
-const reopenPauseMs = [0, 100, 500, 2_000, 10_000];
+const reopenPauseMs = [0, 100, 500, 1_000];
+/** After so many failures in a row, with room on the disk, nobody believes any more that the next one helps. */
+const reopenFailuresMax = 10;
+/** An engine without this much room would only fail again. */
+const reopenFreeBytesMin = 32 * 1024 * 1024;
+const ownerStatementMsMax = 600_000;
 
 const closeGraceMs = 10_000;
 
@@ -66,7 +79,9 @@ export async function openEmbedded(options: EmbeddedOptions): Promise<EmbeddedDa
     lock = await lockFolder(dataDir, { clock: options.clock, onLost });
     let first: EngineProcess | undefined = engine;
     const cluster = await ensureCluster(dataDir, async (folder) => {
-      options.onProgress?.('making the database, once; this takes some seconds');
+      const unfit = await unpackArchive(folder);
+      if (unfit === undefined) return;
+      options.onProgress?.(`${unfit}: making one, which takes some seconds, once`);
       first = undefined;
       await engine.create(folder);
     });
@@ -100,6 +115,7 @@ async function openEngine(
   options: EmbeddedOptions,
   onNotification: OnNotification,
 ): Promise<OpenEngine> {
+  await removeEngineLock(cluster);
   await engine.open(cluster);
   const session = await Session.open(
     // Everything is given, so that no PG* variable of the environment reaches the engine.
@@ -112,7 +128,13 @@ async function openEngine(
       ssl: false,
       options: ' ',
     },
-    { clock: options.clock, stallMsMax: options.statementTimeoutMs ?? 10_000, onNotification },
+    {
+      clock: options.clock,
+      stallMsMax: options.statementTimeoutMs ?? 2_000,
+      ownerStallMsMax: options.statementTimeoutMs ?? ownerStatementMsMax,
+      waitsForDisk: () => engine.isSyncing,
+      onNotification,
+    },
   );
   try {
     await verifyDurability(session, () => engine.fsyncs);
@@ -132,6 +154,7 @@ export class EmbeddedDatabase implements Database {
   readonly #openEngine: (onNotification: OnNotification) => Promise<OpenEngine>;
   readonly #pool: SessionPool;
   readonly #channels = new ChannelHandlers();
+  readonly #space: DiskSpace;
   #current: OpenEngine | undefined;
   #pastFsyncs = 0;
   #opens = 0;
@@ -148,6 +171,12 @@ export class EmbeddedDatabase implements Database {
     this.#options = options;
     this.#lock = lock;
     this.#openEngine = open;
+    this.#space = new DiskSpace({
+      folder: options.dataDir,
+      clock: options.clock,
+      onChange: options.onSpace ?? (() => {}),
+      freeBytesMin: options.freeBytesMin,
+    });
     this.#pool = new SessionPool({
       clock: options.clock,
       sessionsMax: 1,
@@ -159,7 +188,7 @@ export class EmbeddedDatabase implements Database {
 
   /** Opens the engine for the first time. */
   async start(): Promise<void> {
-    await this.#pool.prepare();
+    await Promise.all([this.#space.start(), this.#pool.prepare()]);
   }
 
   transaction<T>(scope: Scope, work: (tx: Transaction) => Promise<T>): Promise<T> {
@@ -180,22 +209,45 @@ export class EmbeddedDatabase implements Database {
     );
   }
 
-  stats(): { sessionsInUse: number; waiting: number; fsyncs: number; reopens: number } {
+  stats(): { sessionsInUse: number; waiting: number; fsyncs: number; reopens: number; memoryBytes: number } {
     return {
       sessionsInUse: this.#pool.inUse,
       waiting: this.#pool.waiting,
-      fsyncs: this.#pastFsyncs + (this.#current?.engine.fsyncs ?? 0),
+      fsyncs: this.fsyncs,
       reopens: Math.max(0, this.#opens - 1),
+      memoryBytes: this.#current?.engine.memoryBytes ?? 0,
     };
   }
 
+  /** File syncs so far. */
+  get fsyncs(): number {
+    return this.#pastFsyncs + (this.#current?.engine.fsyncs ?? 0);
+  }
+
+  /** Whether a read has waited since the last write began: then batches should be short. */
+  get readsWait(): boolean {
+    return this.#pool.readsWait;
+  }
+
+  /** Room on the file system of the data folder. */
+  get space(): DiskSpace {
+    return this.#space;
+  }
+
+  /** One statement outside of any transaction, as the owner: what a server's own processes would do. */
+  maintain<Row>(text: string): Promise<Row[]> {
+    return this.#pool.use('write', (session) => session.run<Row>(text));
+  }
+
   close(): Promise<void> {
+    this.#space.stop();
     this.#closing ??= this.#pool.close(closeGraceMs).then(() => this.#lock.release());
     return this.#closing;
   }
 
   /** As `close`, but stops the engine at once, without another write to the folder. */
   abandon(): Promise<void> {
+    this.#space.stop();
     this.#closing ??= Promise.resolve(this.#current?.engine.terminate())
       .then(() => this.#pool.close(0))
       .then(() => this.#lock.release());
@@ -204,11 +256,12 @@ export class EmbeddedDatabase implements Database {
 
   async #open(): Promise<WireSession> {
     const { clock } = this.#options;
-    const pause = reopenPauseMs[Math.min(this.#failures, reopenPauseMs.length - 1)] ?? 0;
-    if (clock.monotonic() - this.#failedAt < pause) {
+    if (clock.monotonic() - this.#failedAt < this.#pauseMs()) {
       throw new StorageError('unavailable', 'the database engine does not start; it is tried again shortly');
     }
     try {
+      // It would only fail again, and burn the machine's time.
+      if (this.#opens > 0) await this.#refuseWithoutRoom();
       const opened = await this.#openEngine((channel, payload) => this.#channels.notify(channel, payload));
       this.#begin(opened);
       await this.#listenAgain(opened.session);
@@ -219,6 +272,20 @@ export class EmbeddedDatabase implements Database {
       this.#failedAt = clock.monotonic();
       throw error;
     }
+  }
+
+  #pauseMs(): number {
+    return reopenPauseMs[Math.min(this.#failures, reopenPauseMs.length - 1)] ?? 0;
+  }
+
+  async #refuseWithoutRoom(): Promise<void> {
+    await this.#space.check();
+    if (this.#space.freeBytes >= reopenFreeBytesMin) return;
+    this.#failures = Math.min(this.#failures, 2);
+    throw new StorageError(
+      'unavailable',
+      `no room on the file system of the data folder: ${this.#space.freeBytes} bytes`,
+    );
   }
 
   #begin(opened: OpenEngine): void {
@@ -248,15 +315,22 @@ export class EmbeddedDatabase implements Database {
     this.#channels.gap();
   }
 
-  /** Opens the folder again without waiting for somebody to need it, until it is open or the database is closed. */
+  /** Opens the folder again without waiting for somebody to need it, until it is open, the database is closed, or there is no hope. */
   #reopen(): void {
     if (this.#closing) return;
     this.#pool.prepare().catch((error: unknown) => {
       if (this.#closing) return;
       this.#options.onLog(`opening the data folder again failed: ${String(error)}`);
-      this.#options.clock.after(reopenPauseMs[Math.min(this.#failures, reopenPauseMs.length - 1)] ?? 0, () =>
-        this.#reopen(),
-      );
+      if (this.#failures >= reopenFailuresMax) void this.#giveUp(error);
+      else this.#options.clock.after(this.#pauseMs(), () => this.#reopen());
     });
+  }
+
+  async #giveUp(error: unknown): Promise<void> {
+    const reason =
+      `the database in ${this.#options.dataDir} could not be opened again, ${this.#failures} times: ${String(error)}. ` +
+      'Everything that was acknowledged is in that folder. Look at its disk and its permissions, then start again; if that fails, keep a copy of the folder';
+    await this.abandon();
+    this.#options.onLost?.(reason);
   }
 }

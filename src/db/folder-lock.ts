@@ -1,11 +1,16 @@
-import { link, open, readFile, rename, rm, stat } from 'node:fs/promises';
-import { createServer } from 'node:net';
+import { randomBytes } from 'node:crypto';
+import { rm } from 'node:fs/promises';
 import type { Server } from 'node:net';
+import { hostname } from 'node:os';
 import { join } from 'node:path';
 import type { Clock } from '../clock.js';
-import { identify, isAlive, sameFolder } from './folder-owner.js';
-import type { Owner } from './folder-owner.js';
 import { StorageError } from './database.js';
+import { contend } from './folder-claim.js';
+import { lockName, LockFiles, nameOf, readText } from './folder-lock-files.js';
+import { identify } from './folder-owner.js';
+import type { Owner } from './folder-owner.js';
+import { serveAbstract, serveLife } from './folder-socket.js';
+import type { LifeSocket } from './folder-socket.js';
 
 export interface FolderLock {
   /** Gives the folder away. Idempotent. */
@@ -20,87 +25,64 @@ export interface FolderLockOptions {
 
 const watchMs = 1_000;
 
+/** How often a contender looks for others that start at the same moment, 20 ms apart. */
+const looksMax = 50;
+
 /**
  * Takes the folder for this process, or rejects with a message that names the owner. One process only: two engines on one folder
  * destroy it.
  *
  * Three things hold it: the file `lock`, which says who the owner is, so that a killed owner is recognised at once and a paused one is never
- * robbed; an abstract unix socket named after the folder's device and inode, which the kernel frees with the process and which decides
- * between two that start together; and the socket `lock.sock` in the folder, which decides across containers, where neither a process id
- * nor an abstract socket is visible. Age decides nothing.
+ * robbed, and which is taken as `folder-claim.ts` says; an abstract unix socket named after the folder's device and inode, which
+ * the kernel frees with the process and which settles most starts at the same moment; and a socket in the folder, which says across
+ * containers whether the owner lives. Age decides nothing.
  */
-export async function lockFolder(dir: string, options: FolderLockOptions): Promise<FolderLock> {
-  const { dev, ino } = await stat(dir, { bigint: true });
-  const me = await identify(`${dev}-${ino}`);
-  const file = join(dir, 'lock');
-  const socketPath = join(dir, 'lock.sock');
-  const sockets: Server[] = [];
-  const closeSockets = (): void => sockets.splice(0).forEach((server) => server.close());
+export async function lockFolder(dir: string, { clock, onLost }: FolderLockOptions): Promise<FolderLock> {
+  const id = randomBytes(8).toString('hex');
+  const view = await identify(dir, id);
+  const text = `${JSON.stringify(view.me)}\n`;
+  let abstract: Server | 'taken' | undefined;
+  let socket: LifeSocket | undefined;
+  const closeSockets = async (): Promise<void> => {
+    if (abstract !== 'taken') abstract?.close();
+    await socket?.close();
+  };
   try {
-    if (process.platform === 'linux') {
-      const held = await hold(`\0sluice-${dev}-${ino}`);
-      if (held === 'taken') throw refusal(dir, file, await readOwner(file));
-      if (held) sockets.push(held);
+    if (view.me.bootId !== undefined) {
+      abstract = await serveAbstract(`sluice-${view.me.folder}`);
+      if (abstract !== 'taken') socket = await serveLife(dir, nameOf(id, 'sock'));
     }
-    const text = `${JSON.stringify(me)}\n`;
-    await writeLock(dir, file, text, me);
-    if (me.bootId !== undefined) {
-      // Whatever is left there belongs to a dead owner: the lock is ours.
-      await rm(socketPath, { force: true });
-      const held = await hold(socketPath);
-      if (held && held !== 'taken') sockets.push(held);
-    }
-    const stopWatching = watch(file, text, options);
-    return {
-      async release() {
-        if (stopWatching() && (await readText(file)) === text) await rm(file, { force: true });
-        closeSockets();
-      },
-    };
+    const files = new LockFiles(dir, view, { id, text, clock });
+    if (abstract === 'taken') throw refusal(dir, lockName, await firstOwner(files));
+    const rival = await contend(files, id, looksMax);
+    if (rival) throw refusal(dir, rival.id === lockName ? lockName : nameOf(rival.id, 'claim'), rival.owner);
+    await files.removeRemains();
   } catch (error) {
-    closeSockets();
+    await closeSockets();
     throw error;
   }
+  const file = join(dir, lockName);
+  const stopWatching = watch(file, text, clock, onLost);
+  const release = async (): Promise<void> => {
+    if (stopWatching() && (await readText(file)) === text) await rm(file, { force: true });
+    await closeSockets();
+  };
+  let released: Promise<void> | undefined;
+  return { release: () => (released ??= release()) };
 }
 
-/** Writes the lock file, over a dead owner's if need be. Of two that take over at once, one may return and then lose it: the watch tells it within a second. */
-async function writeLock(dir: string, file: string, text: string, me: Owner): Promise<void> {
-  const draft = `${file}.${process.pid}.${me.startTime ?? '0'}`;
-  const handle = await open(draft, 'w', 0o600);
-  await handle.writeFile(text);
-  await handle.sync();
-  await handle.close();
-  try {
-    const owner = await readOwner(file);
-    if (owner === 'none') {
-      // link() fails if somebody else was quicker; the file appears with its content.
-      await link(draft, file).catch(async (error: NodeJS.ErrnoException) => {
-        throw error.code === 'EEXIST' ? refusal(dir, file, await readOwner(file)) : error;
-      });
-    } else {
-      const dead =
-        owner !== 'unreadable' &&
-        (!sameFolder(owner, me) || (await isAlive(owner, me, join(dir, 'lock.sock'))) === 'dead');
-      if (!dead) throw refusal(dir, file, owner);
-      await rename(draft, file);
-    }
-    if ((await readText(file)) !== text) throw refusal(dir, file, await readOwner(file));
-  } finally {
-    await rm(draft, { force: true });
+/** The owner that holds the abstract socket may not have written its name yet. */
+async function firstOwner(files: LockFiles): Promise<Owner | 'unreadable' | undefined> {
+  for (let look = 1; look < looksMax; look++) {
+    const owner = await files.anyOwner();
+    if (owner !== undefined) return owner;
+    await files.pause();
   }
-}
-
-/** Listens on a unix socket, as long as the process lives; `undefined` where such a socket is not to be had. */
-async function hold(path: string): Promise<Server | 'taken' | undefined> {
-  const server = createServer((peer) => peer.destroy());
-  return new Promise((resolve) => {
-    server.once('error', (error: NodeJS.ErrnoException) => resolve(error.code === 'EADDRINUSE' ? 'taken' : undefined));
-    server.listen({ path }, () => resolve(server.unref()));
-  });
+  return undefined;
 }
 
 /** Looks at the file every second. Returns the end of it, which says whether the lock was still held. */
-function watch(file: string, text: string, { clock, onLost }: FolderLockOptions): () => boolean {
+function watch(file: string, text: string, clock: Clock, onLost: (reason: string) => void): () => boolean {
   let held = true;
   let cancel: (() => void) | undefined;
   const look = async (): Promise<void> => {
@@ -124,31 +106,16 @@ function watch(file: string, text: string, { clock, onLost }: FolderLockOptions)
   };
 }
 
-async function readText(file: string): Promise<string | undefined> {
-  try {
-    return await readFile(file, 'utf8');
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
-    throw error;
-  }
-}
-
-async function readOwner(file: string): Promise<Owner | 'none' | 'unreadable'> {
-  const text = await readText(file);
-  if (text === undefined) return 'none';
-  try {
-    const owner = JSON.parse(text) as Partial<Owner> | null;
-    return typeof owner?.pid === 'number' && typeof owner.folder === 'string' ? (owner as Owner) : 'unreadable';
-  } catch {
-    return 'unreadable';
-  }
-}
-
-function refusal(dir: string, file: string, owner: Owner | 'none' | 'unreadable'): StorageError {
-  const who = typeof owner === 'string' ? 'another process' : `process ${owner.pid}`;
+function refusal(dir: string, name: string, owner: Owner | 'unreadable' | undefined): StorageError {
+  const file = join(dir, name);
+  const who = typeof owner === 'object' ? `process ${owner.pid}${placeOf(owner)}` : 'another process';
   return new StorageError(
     'unavailable',
     `the data folder ${dir} is in use by ${who} (${file}). Stop it or choose another folder with --data-dir. ` +
       `If that process runs in another container or on another machine, make sure there that it has ended, then remove ${file}`,
   );
+}
+
+function placeOf({ host }: Owner): string {
+  return host === undefined || host === hostname() ? '' : ` on ${host}`;
 }

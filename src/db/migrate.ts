@@ -44,6 +44,14 @@ export async function migrate(
   return applied;
 }
 
+/** The schema's version in the database (0: none), and the newest that this program knows. Changes nothing. */
+export async function schemaVersions(
+  database: Database,
+): Promise<{ readonly stored: number; readonly newest: number }> {
+  const stored = await database.transaction({ role: 'owner', priority: 'read' }, schemaVersion);
+  return { stored, newest: readMigrations().at(-1)?.version ?? 0 };
+}
+
 async function schemaVersion(tx: Transaction): Promise<number> {
   const { rows } = await tx.query<{ exists: boolean }>({
     name: 'migrate_exists',

@@ -9,6 +9,8 @@ export class Readiness {
     private readonly clock: Clock,
     /** Writes through the same session as events do, and rolls back. Rejects if that is not possible. */
     private readonly probeStorage: () => Promise<void>,
+    /** Names a part that fails though storage could write, or null. */
+    private readonly failingBesides: () => string | null = () => null,
   ) {}
 
   /** From now on the node is not ready: whoever balances load should send no more. */
@@ -19,6 +21,8 @@ export class Readiness {
   /** The part that fails, or null. Storage is asked at most every `probeEveryMs`, however often this is. */
   failing(): Promise<string | null> {
     if (this.#draining) return Promise.resolve('draining');
+    const besides = this.failingBesides();
+    if (besides !== null) return Promise.resolve(besides);
     const nowMs = this.clock.monotonic();
     if (this.#last === null || nowMs - this.#last.atMs >= probeEveryMs) {
       this.#last = { atMs: nowMs, failing: this.#probe() };

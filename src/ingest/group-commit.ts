@@ -14,8 +14,11 @@ export interface GroupCommitOptions {
   readonly clock: Clock;
   /** Stores a batch, with everything that can be done about its failure already done (`store-batch.ts`). */
   readonly store: (batch: readonly NewEvent[]) => Promise<readonly StoredOrRefused[]>;
-  readonly batchEventsMax: number;
+  /** Asked for every batch. */
+  readonly batchEventsMax: () => number;
   readonly batchBytesMax: number;
+  /** Why no event can be taken now, or null. What waits already is stored. */
+  readonly refusal?: () => Problem | null;
   /** Events waiting for their batch, over all orgs. Beyond it a request is refused at once. */
   readonly queueBytesMax: number;
   /** How long an event may wait for its batch to begin. */
@@ -77,6 +80,8 @@ export class GroupCommit implements Service {
    */
   add(event: NewEvent): Promise<StoredOrRefused> {
     if (this.#stopped) return Promise.resolve({ refused: shuttingDown() });
+    const refused = this.#options.refusal?.() ?? null;
+    if (refused !== null) return Promise.resolve({ refused });
     return new Promise((settle) => {
       const entry = {
         org: event.org,
@@ -97,7 +102,7 @@ export class GroupCommit implements Service {
     });
     let settle: (() => void) | null = null;
     while (this.#queue.size > 0) {
-      const batch = this.#queue.take(this.#options.batchEventsMax, this.#options.batchBytesMax);
+      const batch = this.#queue.take(this.#options.batchEventsMax(), this.#options.batchBytesMax);
       const storing = this.#store(batch);
       // Answers to the batch before are rendered while the storage is already at work on this one.
       if (settle !== null) setImmediate(settle);

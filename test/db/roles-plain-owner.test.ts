@@ -8,10 +8,10 @@ import { after, it } from 'node:test';
 import { Client as PgClient } from 'pg';
 import { systemClock } from '../../src/clock.js';
 import { composeServer } from '../../src/compose.js';
-import type { Database, Scope, Transaction } from '../../src/db/database.js';
 import type { RunningServer } from '../../src/app.js';
 import { createLogger } from '../../src/log.js';
 import { createOrg } from '../support/client.js';
+import { connectedAs } from '../support/connected-as.js';
 import { openDatabase } from '../support/log.js';
 import { startNode, testConfig } from '../support/node.js';
 import { createStorage, stopServers } from '../support/storage.js';
@@ -80,6 +80,7 @@ it('a node needs no superuser: on the newer PostgreSQL of the embedded engine', 
     clock: systemClock,
     database: connectedAs(role, database),
     stats: () => ({ sessionsInUse: 0, waiting: 0 }),
+    embedded: null,
   });
   try {
     await sendsReceivesAndAcknowledges(node);
@@ -88,20 +89,3 @@ it('a node needs no superuser: on the newer PostgreSQL of the embedded engine', 
     await storage.remove();
   }
 });
-
-/** A database as it is for whoever is connected as `role`: each transaction begins as that login, and changes to its own role from there. */
-function connectedAs(role: string, database: Database): Database {
-  const transaction = <T>(scope: Scope, work: (tx: Transaction) => Promise<T>): Promise<T> =>
-    database.transaction({ ...scope, role: 'owner' }, async (tx) => {
-      const become = scope.role === 'owner' ? '' : `; SET LOCAL ROLE sluice_${scope.role}`;
-      await tx.script(`SET LOCAL SESSION AUTHORIZATION ${role}${become}`);
-      return work(tx);
-    });
-  return {
-    engine: database.engine,
-    transaction,
-    query: (scope, statement, values) => transaction(scope, (tx) => tx.query(statement, values)),
-    listen: (channel, onNotify, onGap) => database.listen(channel, onNotify, onGap),
-    close: () => database.close(),
-  };
-}

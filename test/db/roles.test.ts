@@ -212,6 +212,7 @@ function describeRoles(storage: TestStorage): void {
         'CREATE TABLE sneaked (a int)',
         'SELECT FROM server_secrets',
         'SELECT FROM schema_migrations',
+        'SELECT FROM imports',
       ])
         await assert.rejects(
           database.transaction({ role }, (tx) => tx.script(text)),

@@ -6,7 +6,6 @@ await openEmbedded({
   dataDir: process.argv[2] ?? '',
   clock: systemClock,
   onLog: () => {},
-  onProgress: () => process.send?.('creating'),
   onLockLost: () => process.exit(1),
 });
 process.send?.('open');

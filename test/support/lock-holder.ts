@@ -1,12 +1,25 @@
 import { systemClock } from '../../src/clock.js';
 import { lockFolder } from '../../src/db/folder-lock.js';
+import type { FolderLock } from '../../src/db/folder-lock.js';
 
-/** A process that takes the folder it is given, says what came of it, and stays until it is ended. */
-try {
-  await lockFolder(process.argv[2] ?? '', { clock: systemClock, onLost: () => process.exit(1) });
-  // The lock does not keep a process alive; listening to its parent does.
-  process.on('message', () => {});
-  process.send?.('taken');
-} catch (error) {
-  process.send?.(String(error));
+/** A process that, told `take`, takes the folder it is given and says what came of it; told `release`, gives it away. Stays until it is ended. */
+let lock: FolderLock | undefined;
+process.on(
+  'message',
+  (order) => void (order === 'take' ? take() : release()).then((outcome) => process.send?.(outcome)),
+);
+
+async function take(): Promise<string> {
+  try {
+    lock = await lockFolder(process.argv[2] ?? '', { clock: systemClock, onLost: () => process.exit(1) });
+    return 'taken';
+  } catch (error) {
+    return String(error);
+  }
+}
+
+async function release(): Promise<string> {
+  await lock?.release();
+  lock = undefined;
+  return 'released';
 }

@@ -1,0 +1,33 @@
+/** What `sluice export` and `sluice import` have in common: the database, and how their failures are told. */
+import { openDatabase } from '../app.js';
+import { systemClock } from '../clock.js';
+import type { Config } from '../config.js';
+import type { Database } from '../db/database.js';
+import { createLogger, flushed } from '../log.js';
+import { failureSentence } from './failure.js';
+import { say } from './start.js';
+
+/** Runs `work` on the database of the settings and closes it. Returns the exit code: 0, or 1 after a failure, told in one sentence. */
+export async function withDatabase(
+  config: Config,
+  notices: readonly string[],
+  work: (database: Database) => Promise<void>,
+): Promise<0 | 1> {
+  const log = createLogger(config.logLevel);
+  for (const notice of notices) say(notice);
+  try {
+    const { database } = await openDatabase(config, log, say, systemClock, () => {});
+    try {
+      await work(database);
+    } finally {
+      await database.close();
+    }
+    return 0;
+  } catch (error) {
+    log.debug({ err: error }, 'the command failed');
+    say(failureSentence(error, config));
+    return 1;
+  } finally {
+    await flushed(log);
+  }
+}

@@ -1,0 +1,167 @@
+import type { Clock } from '../clock.js';
+import type { Service } from '../lifecycle.js';
+import * as maintenance from './sql/maintenance.js';
+import { partitionName } from './sql/partitions.js';
+
+export type MaintenanceTask = 'checkpoint' | 'vacuum' | 'freeze' | 'measure';
+
+/** What maintenance needs of the engine. */
+export interface Maintainable {
+  /** One statement outside of any transaction, as the owner. */
+  maintain<Row>(text: string): Promise<Row[]>;
+  /** File syncs so far: they stand still while nobody writes. */
+  readonly fsyncs: number;
+}
+
+export interface MaintenanceOptions {
+  readonly engine: Maintainable;
+  readonly clock: Clock;
+  /** Told of every task that did something. Nobody else was served meanwhile. */
+  readonly onDone: (task: MaintenanceTask, seconds: number) => void;
+  readonly onFailure: (error: unknown) => void;
+  /** Told once a day of a database that has grown near the size which the engine is not meant for. */
+  readonly onLarge: (bytes: number) => void;
+  /** Log since the last checkpoint that asks for the next. Default 64 MiB: about a second's work for a recovery. */
+  readonly walBytesMax?: number;
+  /** Dead rows of a table that ask for a vacuum. Default 2,000: few enough for it to take milliseconds. */
+  readonly deadRowsMin?: number;
+  /** Age of a table, in transactions, that asks for freezing. Default 10 million, of the 2,100 million which can be told apart. */
+  readonly freezeAgeMin?: number;
+}
+
+const tickMs = 1_000;
+const walBytesMaxDefault = 64 * 1024 * 1024;
+/** A checkpoint of less than that, when nobody writes: the next start has nothing to recover. */
+const quietWalBytesMin = 1024 * 1024;
+const vacuumEveryMs = 10_000;
+const deadRowsMinDefault = 2_000;
+const freezeEveryMs = 86_400_000;
+const measureEveryMs = 60_000;
+const freezeAgeMinDefault = 10_000_000;
+const freezeAgeForced = 500_000_000;
+/** 8 MiB: frozen whenever it is due. Larger tables wait until nobody writes. */
+const freezePagesMax = 1_024;
+const largeBytes = 5_000_000_000;
+
+type Due = 'vacuum' | 'freeze' | 'freezeLarge' | 'measure';
+
+/**
+ * Does what the processes of a PostgreSQL server do in the background, and PGlite has none: checkpoints, vacuum, freezing. Each statement
+ * stops everybody else while it runs, so each is kept short: one table at a time, before much has gathered; what would take longer
+ * waits for a second in which nobody writes.
+ */
+export class EmbeddedMaintenance implements Service {
+  readonly name = 'embedded maintenance';
+  readonly #options: MaintenanceOptions;
+  /** In the monotonic time of the clock. */
+  readonly #dueAtMs: Record<Due, number> = { vacuum: 0, freeze: 0, freezeLarge: 0, measure: 0 };
+  #walBytes = 0;
+  #sizeBytes = 0;
+  #largeSaidAtMs = -Infinity;
+  #fsyncsBefore = 0;
+  #cancel: (() => void) | null = null;
+  #working: Promise<void> = Promise.resolve();
+  #stopped = false;
+
+  constructor(options: MaintenanceOptions) {
+    this.#options = options;
+  }
+
+  /** Bytes of log that a recovery would replay, as of the last look. */
+  get walBytes(): number {
+    return this.#walBytes;
+  }
+
+  /** The whole database on disk, without its log, as of the last look. */
+  get sizeBytes(): number {
+    return this.#sizeBytes;
+  }
+
+  start(): Promise<void> {
+    this.#stopped = false;
+    this.#schedule();
+    return Promise.resolve();
+  }
+
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    this.#cancel?.();
+    await this.#working;
+  }
+
+  /** Looks what is due, and does it. Never rejects. */
+  async tick(): Promise<void> {
+    const { engine, clock, onFailure } = this.#options;
+    const isQuiet = engine.fsyncs === this.#fsyncsBefore;
+    const nowMs = clock.monotonic();
+    try {
+      await this.#checkpoint(isQuiet);
+      if (this.#isDue('vacuum', nowMs, vacuumEveryMs)) await this.#vacuum();
+      if (this.#isDue('freeze', nowMs, freezeEveryMs)) await this.#freezeNext('freeze', freezePagesMax);
+      if (isQuiet && this.#isDue('freezeLarge', nowMs, freezeEveryMs)) await this.#freezeNext('freezeLarge', Infinity);
+      if (this.#isDue('measure', nowMs, measureEveryMs)) await this.#measure(nowMs);
+    } catch (error) {
+      onFailure(error);
+    }
+    this.#fsyncsBefore = engine.fsyncs;
+  }
+
+  async #checkpoint(isQuiet: boolean): Promise<void> {
+    const { engine, walBytesMax = walBytesMaxDefault } = this.#options;
+    const [row] = await engine.maintain<{ bytes: string }>(maintenance.walSinceCheckpoint);
+    this.#walBytes = Number(row?.bytes ?? 0);
+    if (this.#walBytes < (isQuiet ? quietWalBytesMin : walBytesMax)) return;
+    await this.#run('checkpoint', maintenance.checkpoint);
+    this.#walBytes = 0;
+  }
+
+  async #vacuum(): Promise<void> {
+    const { engine, deadRowsMin = deadRowsMinDefault } = this.#options;
+    const tables = await engine.maintain<{ name: string }>(maintenance.tablesToVacuum(deadRowsMin));
+    for (const { name } of tables) await this.#run('vacuum', maintenance.vacuum(name, { freeze: false }));
+  }
+
+  /** One table; as long as there is another, it is due again in the next second. */
+  async #freezeNext(due: 'freeze' | 'freezeLarge', pagesMax: number): Promise<void> {
+    const { engine, clock, freezeAgeMin = freezeAgeMinDefault } = this.#options;
+    const limits = { ageMin: freezeAgeMin, ageForced: freezeAgeForced, pagesMax: Math.min(pagesMax, 2 ** 31) };
+    const text = maintenance.tablesToFreeze(limits, partitionName(Math.floor(clock.now() / 86_400_000)));
+    const [next] = await engine.maintain<{ name: string }>(text);
+    if (next === undefined) return;
+    await this.#run('freeze', maintenance.vacuum(next.name, { freeze: true }));
+    this.#dueAtMs[due] = 0;
+  }
+
+  async #measure(nowMs: number): Promise<void> {
+    const { engine, onLarge } = this.#options;
+    const [row] = await engine.maintain<{ bytes: string }>(maintenance.databaseSize);
+    this.#sizeBytes = Number(row?.bytes ?? 0);
+    if (this.#sizeBytes < largeBytes || nowMs - this.#largeSaidAtMs < freezeEveryMs) return;
+    this.#largeSaidAtMs = nowMs;
+    onLarge(this.#sizeBytes);
+  }
+
+  async #run(task: MaintenanceTask, text: string): Promise<void> {
+    const { engine, clock, onDone } = this.#options;
+    const startedAtMs = clock.monotonic();
+    await engine.maintain(text);
+    onDone(task, (clock.monotonic() - startedAtMs) / 1000);
+  }
+
+  #isDue(task: Due, nowMs: number, everyMs: number): boolean {
+    if (nowMs < this.#dueAtMs[task]) return false;
+    this.#dueAtMs[task] = nowMs + everyMs;
+    return true;
+  }
+
+  #schedule(): void {
+    this.#cancel = this.#options.clock.after(tickMs, () => {
+      this.#working = this.#tickAndSchedule();
+    });
+  }
+
+  async #tickAndSchedule(): Promise<void> {
+    await this.tick();
+    if (!this.#stopped) this.#schedule();
+  }
+}

@@ -1,0 +1,18 @@
+import type { Database, Scope, Transaction } from '../../src/db/database.js';
+
+/** A database as it is for whoever is connected as `role`: each transaction begins as that login, and changes to its own role from there. */
+export function connectedAs(role: string, database: Database): Database {
+  const transaction = <T>(scope: Scope, work: (tx: Transaction) => Promise<T>): Promise<T> =>
+    database.transaction({ ...scope, role: 'owner' }, async (tx) => {
+      const become = scope.role === 'owner' ? '' : `; SET LOCAL ROLE sluice_${scope.role}`;
+      await tx.script(`SET LOCAL SESSION AUTHORIZATION ${role}${become}`);
+      return work(tx);
+    });
+  return {
+    engine: database.engine,
+    transaction,
+    query: (scope, statement, values) => transaction(scope, (tx) => tx.query(statement, values)),
+    listen: (channel, onNotify, onGap) => database.listen(channel, onNotify, onGap),
+    close: () => database.close(),
+  };
+}
