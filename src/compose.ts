@@ -30,8 +30,8 @@ import { GroupCommit } from './ingest/group-commit.js';
 import { storeBatch } from './ingest/store-batch.js';
 import { startAll, stopAll } from './lifecycle.js';
 import type { Logger } from './log.js';
-import type { EmbeddedGauges, Telemetry } from './telemetry.js';
-import { createTelemetry, registerEmbeddedGauges, registerGauges } from './telemetry.js';
+import type { Telemetry } from './telemetry.js';
+import { createTelemetry, registerEmbedded, registerGauges } from './telemetry.js';
 import { Keys } from './tenancy/keys.js';
 import { Orgs } from './tenancy/orgs.js';
 import { adminToken, firstKeyShown, firstStart } from './tenancy/first-start.js';
@@ -130,8 +130,6 @@ export async function composeServer(parts: Parts): Promise<RunningServer> {
     sessionsInUse: () => stats().sessionsInUse,
     sessionsWaiting: () => stats().waiting,
   });
-  if (embedded !== null && maintenance !== null)
-    registerEmbeddedGauges(telemetry, embeddedGauges(embedded, maintenance));
 
   const http = new HttpServer({
     host: config.host,
@@ -178,11 +176,11 @@ function embeddedMaintenance(
   telemetry: Telemetry,
   onFailure: (error: unknown) => void,
 ): EmbeddedMaintenance {
-  return new EmbeddedMaintenance({
+  const maintenance = new EmbeddedMaintenance({
     engine,
     clock,
     onFailure,
-    onDone: (task, seconds) => telemetry.maintenanceSeconds.observe({ task }, seconds),
+    onDone: (task, seconds) => durations.observe({ task }, seconds),
     onLarge: (bytes) => {
       const text =
         'the embedded database is near the size it is not meant for; PostgreSQL is: ' +
@@ -190,17 +188,15 @@ function embeddedMaintenance(
       log.warn({ dataDir: config.dataDir, bytes }, text);
     },
   });
-}
-
-function embeddedGauges(engine: EmbeddedDatabase, maintenance: EmbeddedMaintenance): EmbeddedGauges {
-  return {
+  const durations = registerEmbedded(telemetry, {
     fsyncs: () => engine.fsyncs,
     reopens: () => engine.stats().reopens,
     memoryBytes: () => engine.stats().memoryBytes,
     walBytes: () => maintenance.walBytes,
     databaseBytes: () => maintenance.sizeBytes,
     diskFreeBytes: () => engine.space.freeBytes,
-  };
+  });
+  return maintenance;
 }
 
 function diskFull(): Problem {

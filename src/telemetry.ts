@@ -16,7 +16,6 @@ export interface Telemetry {
   readonly eventsHandedOut: Counter<'redelivery'>;
   readonly eventsAcknowledged: Counter;
   readonly backgroundFailures: Counter<'task'>;
-  readonly maintenanceSeconds: Histogram<'task'>;
 }
 
 /** What is read at the moment of a scrape. */
@@ -110,13 +109,6 @@ export function createTelemetry(): Telemetry {
       help: 'Events acknowledged.',
       registers,
     }),
-    maintenanceSeconds: new Histogram({
-      name: 'sluice_embedded_maintenance_seconds',
-      help: 'How long a task of maintenance kept the embedded engine to itself.',
-      labelNames: ['task'],
-      buckets: latencyBuckets,
-      registers,
-    }),
     backgroundFailures: new Counter({
       name: 'sluice_background_failures_total',
       help: 'Failures of background work, which is tried again.',
@@ -135,14 +127,22 @@ export function registerGauges({ registry }: Telemetry, gauges: Gauges): void {
   gauge('sluice_db_sessions_waiting', 'Callers waiting for a database session.', gauges.sessionsWaiting);
 }
 
-export function registerEmbeddedGauges({ registry }: Telemetry, gauges: EmbeddedGauges): void {
+/** Returns what a task of maintenance is told of, once it is done. */
+export function registerEmbedded({ registry }: Telemetry, gauges: EmbeddedGauges): Histogram<'task'> {
   const gauge = gaugeIn(registry);
   gauge('sluice_embedded_fsyncs', 'Syncs to disk by the embedded engine since the start.', gauges.fsyncs);
   gauge('sluice_embedded_reopens', 'Times the embedded engine was reopened since the start.', gauges.reopens);
   gauge('sluice_embedded_memory_bytes', 'Memory of the embedded engine; 2 GiB at most.', gauges.memoryBytes);
   gauge('sluice_embedded_wal_bytes', 'Log that a recovery would replay, as of the last second.', gauges.walBytes);
   gauge('sluice_embedded_database_bytes', 'The database on disk without its log.', gauges.databaseBytes);
-  gauge('sluice_disk_free_bytes', 'Room on the file system of the data folder.', gauges.diskFreeBytes);
+  gauge('sluice_embedded_disk_free_bytes', 'Room on the file system of the data folder.', gauges.diskFreeBytes);
+  return new Histogram({
+    name: 'sluice_embedded_maintenance_seconds',
+    help: 'How long a task of maintenance kept the embedded engine to itself.',
+    labelNames: ['task'],
+    buckets: latencyBuckets,
+    registers: [registry],
+  });
 }
 
 function gaugeIn(registry: Registry) {

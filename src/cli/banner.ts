@@ -91,7 +91,7 @@ function whereThingsAre({ engine, dataDir, adminToken }: Announced): BannerLine[
   }
   const token = path === null ? '"$SLUICE_ADMIN_TOKEN"' : `"$(cat ${shellQuote(path)})"`;
   lines.push(
-    text('To store in PostgreSQL instead (a new, empty log):'),
+    text('To store in PostgreSQL instead (a new, empty log; docs/export.md tells how to take this one along):'),
     text(`  DATABASE_URL=postgres://user:password@host:5432/sluice SLUICE_ADMIN_TOKEN=${token} npm start`),
   );
   return lines;
