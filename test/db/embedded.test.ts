@@ -99,9 +99,11 @@ describe('the embedded engine', () => {
         wait('write 2', 'write'),
         wait('read 2', 'read'),
       ];
+      assert.equal(db.readsWait, true);
       release.fire();
       await Promise.all([holder, ...waiting]);
       assert.deepEqual(order, ['read 1', 'read 2', 'write 1', 'write 2']);
+      assert.equal(db.readsWait, false);
     } finally {
       await db.close();
     }

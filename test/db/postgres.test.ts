@@ -9,6 +9,7 @@ import { StorageError } from '../../src/db/database.js';
 import type { Scope } from '../../src/db/database.js';
 import { openPostgres } from '../../src/db/postgres.js';
 import type { PostgresDatabase, PostgresOptions } from '../../src/db/postgres.js';
+import { WireSession } from '../../src/db/wire-session.js';
 import { signal } from '../support/conformance.js';
 import { binaryRows } from '../support/copy-rows.js';
 import { postgresEngine } from '../support/database-engines.js';
@@ -153,6 +154,20 @@ describe(
       } finally {
         await db.close();
         proxy.close();
+      }
+    });
+
+    it('gives up a session that is silent for too long, but not while it is the disk that keeps it waiting', async () => {
+      const config = { connectionString: engine.url };
+      for (const waits of [false, true]) {
+        const options = { clock: systemClock, stallMsMax: 300, waitsForDisk: () => waits };
+        const session = await WireSession.open(config, options);
+        const slow = session.transaction(owner, (tx) => tx.query(statement('SELECT pg_sleep(1)')));
+        if (waits) assert.equal((await slow).rowCount, 1);
+        else await assert.rejects(slow, ofKind('unavailable'));
+        assert.equal(session.usable, waits);
+        session.destroy(new Error('the test is over'));
+        await session.ended;
       }
     });
 

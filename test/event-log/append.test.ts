@@ -3,7 +3,7 @@ import { after, before, describe, it } from 'node:test';
 import type { Database } from '../../src/db/database.js';
 import { appendBatch } from '../../src/event-log/append.js';
 import type { Appended } from '../../src/event-log/append.js';
-import { newEvent, openTestLog } from '../support/event-log.js';
+import { newEvent, openTestLog, untilBlocked } from '../support/event-log.js';
 import type { TestLog } from '../support/event-log.js';
 import { signal } from '../support/conformance.js';
 import type { Faults } from '../support/faulty-database.js';
@@ -174,7 +174,7 @@ describe('two batches of one org on postgres', async () => {
       const quick = appendBatch(withFaults(other.database, faults), [newEvent(org, '"second"')], Date.now()).then(
         () => true,
       );
-      const overtaken = await Promise.race([quick, untilBlocked(log.database)]);
+      const overtaken = await Promise.race([quick, untilBlocked(log.database).then(() => false)]);
       const seen = await log.lines(org);
       mayCommit.fire();
       await Promise.all([slow, quick]);
@@ -209,13 +209,6 @@ describe('two batches of one org on postgres', async () => {
     }
   });
 });
-
-/** Resolves, with false, when a session of the database waits for another's lock. */
-async function untilBlocked(database: Database): Promise<false> {
-  const text = `SELECT FROM pg_stat_activity WHERE datname = current_database() AND cardinality(pg_blocking_pids(pid)) > 0`;
-  while ((await database.query({ role: 'owner' }, { name: 'test_blocked', text })).rowCount === 0);
-  return false;
-}
 
 function placeOf(appended: Appended | undefined) {
   if (appended === undefined || !('place' in appended)) assert.fail(`not stored: ${JSON.stringify(appended)}`);

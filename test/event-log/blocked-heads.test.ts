@@ -9,9 +9,9 @@ import { appendBatch } from '../../src/event-log/append.js';
 import { endHeadBlockers } from '../../src/db/sql/blocked-heads.js';
 import { BlockedHeads } from '../../src/event-log/blocked-heads.js';
 import { storeBatch } from '../../src/ingest/store-batch.js';
-import { newEvent, openTestLog } from '../support/event-log.js';
+import { newEvent, openTestLog, unwatched, untilBlocked } from '../support/event-log.js';
 import type { TestLog } from '../support/event-log.js';
-import { startPostgresServer } from '../support/postgres-server.js';
+import { startOwnPostgresServer } from '../support/postgres-server.js';
 import { createStorage, stopServers } from '../support/storage.js';
 
 const storage = await createStorage('postgres');
@@ -72,9 +72,9 @@ describe('a head that a stopped node holds', { skip }, () => {
     const { session } = await holdHead();
     const copy = new StoppedCopy();
     session.query(copy);
-    assert.equal(await storeWithin({ watch: () => () => {} }), null);
+    assert.equal(await storeWithin(unwatched), null);
     copy.connection?.stream.destroy();
-    assert.notEqual(await storeWithin({ watch: () => () => {} }), null);
+    assert.notEqual(await storeWithin(unwatched), null);
   });
 
   it('is left to a session that blocks nobody, has only begun, or migrates the table', async () => {
@@ -86,7 +86,7 @@ describe('a head that a stopped node holds', { skip }, () => {
     const waiter = new Session(databaseUrl);
     await waiter.connect();
     const waiting = waiter.query(`UPDATE heads SET position = position WHERE org = ${org}`);
-    await untilBlocked();
+    await untilBlocked(log.database);
     assert.equal(await endHeadBlockers(log.database, 60_000), 0);
     await session.query('ALTER TABLE heads SET (fillfactor = 50)');
     await pause(2 * ageMs);
@@ -97,8 +97,8 @@ describe('a head that a stopped node holds', { skip }, () => {
   });
 
   it('is left to a COMMIT that waits for its standby, which would be committed without it', async (t) => {
-    // A server whose settings are changed cannot be shared with other tests.
-    const own = await startOwnServer();
+    const own = await startOwnPostgresServer();
+    assert.ok(own !== null);
     const url = await own.createDatabase();
     const superuser = new Session(url);
     await superuser.connect();
@@ -126,24 +126,7 @@ describe('a head that a stopped node holds', { skip }, () => {
     await Promise.all([batch, blocked]);
     await Promise.all([waiting.close(), other.close()]);
   });
-
-  async function untilBlocked(): Promise<void> {
-    const text = `SELECT FROM pg_stat_activity WHERE datname = current_database() AND cardinality(pg_blocking_pids(pid)) > 0`;
-    while ((await log.database.query({ role: 'owner' }, { name: 'test_blocked', text })).rowCount === 0);
-  }
 });
-
-async function startOwnServer() {
-  const shared = process.env['SLUICE_TEST_POSTGRES_PORT'];
-  delete process.env['SLUICE_TEST_POSTGRES_PORT'];
-  try {
-    const server = await startPostgresServer();
-    assert.ok(server !== null);
-    return server;
-  } finally {
-    if (shared !== undefined) process.env['SLUICE_TEST_POSTGRES_PORT'] = shared;
-  }
-}
 
 /** A COPY whose client sends nothing: no time limit of the server, and no cancel, ends it. */
 class StoppedCopy {

@@ -6,11 +6,9 @@ import type { Database } from '../../src/db/database.js';
 import { appendBatch } from '../../src/event-log/append.js';
 import { newEvent, openTestLog } from '../support/event-log.js';
 import { withFaults } from '../support/faulty-database.js';
-import { startPostgresServer } from '../support/postgres-server.js';
+import { startOwnPostgresServer } from '../support/postgres-server.js';
 
-// A server whose settings are changed cannot be shared with other tests.
-delete process.env['SLUICE_TEST_POSTGRES_PORT'];
-const server = await startPostgresServer();
+const server = await startOwnPostgresServer();
 after(() => server?.stop());
 
 it('names memory when the server stops to write full pages between reserve and COMMIT', async (t) => {

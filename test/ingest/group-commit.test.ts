@@ -74,6 +74,40 @@ describe('group commit', () => {
     await ingest.stop();
   });
 
+  it('has the next batch written before it answers the last one', async () => {
+    const { slow, ingest } = start();
+    const order: string[] = [];
+    const first = ingest.add(newEvent('1', '0')).then(() => order.push('answered'));
+    await slow.begun();
+    const second = ingest.add(newEvent('1', '1'));
+    slow.finish();
+    await slow.begun();
+    order.push('begun');
+    await first;
+    slow.finish();
+    await second;
+    assert.deepEqual(order, ['begun', 'answered']);
+    await ingest.stop();
+  });
+
+  it('asks for each batch how large it may be, since that is less while reads wait', async () => {
+    let max = 2;
+    const { slow, ingest } = start({ batchEventsMax: () => max });
+    const answers = [0, 1, 2, 3, 4].map((i) => ingest.add(newEvent('1', String(i))));
+    await slow.begun();
+    max = 8;
+    slow.finish();
+    await answers[0];
+    await slow.begun();
+    slow.finish();
+    await Promise.all(answers);
+    assert.deepEqual(slow.batches.map(payloads), [
+      ['0', '1'],
+      ['2', '3', '4'],
+    ]);
+    await ingest.stop();
+  });
+
   it('answers no event before the batch that holds it is stored', async () => {
     const { slow, ingest } = start();
     let answered = false;

@@ -6,7 +6,7 @@ import { StorageError } from '../../src/db/database.js';
 import type { NewEvent } from '../../src/event-log/new-event.js';
 import { storeBatch } from '../../src/ingest/store-batch.js';
 import type { StoredOrRefused } from '../../src/ingest/group-commit.js';
-import { newEvent, openTestLog } from '../support/event-log.js';
+import { newEvent, openTestLog, unwatched } from '../support/event-log.js';
 import type { TestLog } from '../support/event-log.js';
 import { withFaults } from '../support/faulty-database.js';
 import { createStorage, engineNames, stopServers } from '../support/storage.js';
@@ -275,9 +275,8 @@ for (const engine of engineNames) {
 }
 
 function store(database: Database, batch: readonly NewEvent[], outcomeWaitMsMax = 5_000) {
-  const blockedHeads = { watch: () => () => {} };
   const quiet = { onStored: () => {}, onFailure: () => {} };
-  return storeBatch({ database, clock: systemClock, blockedHeads, outcomeWaitMsMax, ...quiet }, batch);
+  return storeBatch({ database, clock: systemClock, blockedHeads: unwatched, outcomeWaitMsMax, ...quiet }, batch);
 }
 
 /** A database on which the COPY of an ingest transaction fails with `sqlstate`, as many times. */

@@ -5,7 +5,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { systemClock } from '../../src/clock.js';
 import { storeBatch } from '../../src/ingest/store-batch.js';
 import { Client, createOrg } from '../support/client.js';
-import { newEvent, openTestLog } from '../support/event-log.js';
+import { newEvent, openTestLog, unwatched } from '../support/event-log.js';
 import { withFaults } from '../support/faulty-database.js';
 import { beginNode } from '../support/node.js';
 import type { NodeProcess } from '../support/node.js';
@@ -107,9 +107,8 @@ describe('were events acknowledged before their COMMIT', async () => {
           beforeCommit: () => Promise.reject(crash),
         });
         const payload = '{"token":"a"}';
-        const blockedHeads = { watch: () => () => {} };
         const quiet = { onStored: () => {}, onFailure: () => {} };
-        const options = { clock: systemClock, blockedHeads, outcomeWaitMsMax: 0, ...quiet };
+        const options = { clock: systemClock, blockedHeads: unwatched, outcomeWaitMsMax: 0, ...quiet };
         const [result] = await storeBatch({ ...options, database: hasty }, [newEvent(org, payload)]);
         assert.ok(result !== undefined && 'appended' in result);
         await crashed;

@@ -4,7 +4,7 @@ import { it } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
 import { Client, createOrg } from '../support/client.js';
 import { startNode } from '../support/node.js';
-import { startPostgresServer } from '../support/postgres-server.js';
+import { startOwnPostgresServer } from '../support/postgres-server.js';
 import { violations } from './ledger.js';
 import { readAcknowledged, repeatAcknowledged, Traffic, walkInbox } from './traffic.js';
 
@@ -13,9 +13,7 @@ const clients = 8;
 const trafficMsMax = 300;
 
 it(`keeps every acknowledged event, and stores none that it refused, over ${cycles} kill -9 of PostgreSQL`, async (t) => {
-  // A server that is killed cannot be shared with other tests.
-  delete process.env['SLUICE_TEST_POSTGRES_PORT'];
-  const server = await startPostgresServer();
+  const server = await startOwnPostgresServer();
   if (server === null) {
     t.skip('NOT TESTED: there is no PostgreSQL server on this machine');
     return;

@@ -84,3 +84,12 @@ export function newEvent(org: string, payload: string, dedupId: string | null = 
     dedup: dedupId === null ? null : { id: dedupId, bodyHash: dedupHash(type, bytes) },
   };
 }
+
+/** For what stores batches without looking after blocked heads. */
+export const unwatched = { watch: () => () => {} };
+
+/** Resolves when a session of the database (PostgreSQL) waits for another's lock. */
+export async function untilBlocked(database: Database): Promise<void> {
+  const text = `SELECT FROM pg_stat_activity WHERE datname = current_database() AND cardinality(pg_blocking_pids(pid)) > 0`;
+  while ((await database.query({ role: 'owner' }, { name: 'test_blocked', text })).rowCount === 0);
+}

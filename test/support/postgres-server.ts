@@ -1,7 +1,7 @@
 import { execFileSync, spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { chownSync, existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { chownSync, closeSync, existsSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { createServer } from 'node:net';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -34,7 +34,11 @@ const readyMsMax = 60_000;
  */
 export async function startPostgresServer(): Promise<PostgresServer | null> {
   const given = process.env['SLUICE_TEST_POSTGRES_PORT'];
-  if (given !== undefined && given !== '') return attached(Number(given));
+  return given !== undefined && given !== '' ? attached(Number(given)) : startOwnPostgresServer();
+}
+
+/** A server that nobody else uses, to be killed, or to have its settings changed. Null as above. */
+export async function startOwnPostgresServer(): Promise<PostgresServer | null> {
   const bin = findBinaries();
   if (bin === null) return null;
   const user = unprivilegedUser();
@@ -51,6 +55,7 @@ export async function startPostgresServer(): Promise<PostgresServer | null> {
     if (user) chownSync(folder, user.uid, user.gid);
     const identity = { ...user, cwd: folder, env: { ...process.env, LC_ALL: 'C', TZ: 'UTC' } };
     const data = join(folder, 'data');
+    const logFile = join(folder, 'log');
     execFileSync(
       join(bin, 'initdb'),
       ['-D', data, '-U', 'sluice', '--auth=trust', '-E', 'UTF8', '--no-locale', '--no-sync'],
@@ -67,8 +72,20 @@ export async function startPostgresServer(): Promise<PostgresServer | null> {
         `unix_socket_directories=${folder}`,
       ];
       const args = ['-D', data, '-p', String(port), ...settings.flatMap((setting) => ['-c', setting])];
-      server = spawn(join(bin, 'postgres'), args, { ...identity, stdio: 'ignore' });
-      await untilReady(port, server);
+      const giveUpAt = performance.now() + readyMsMax;
+      // After a kill -9 the sessions of the old server may live a moment longer; until then the new one refuses to start.
+      for (;;) {
+        const log = openSync(logFile, 'a');
+        server = spawn(join(bin, 'postgres'), args, { ...identity, stdio: ['ignore', log, log] });
+        closeSync(log);
+        if (await becomesReady(port, server, giveUpAt)) return;
+        if (performance.now() > giveUpAt) {
+          throw new Error(
+            `the PostgreSQL server did not become ready; its log:\n${readFileSync(logFile, 'utf8').slice(-5_000)}`,
+          );
+        }
+        await pause(100);
+      }
     };
     const kill = async (signal: NodeJS.Signals): Promise<void> => {
       if (!server || server.exitCode !== null || server.signalCode !== null) return;
@@ -155,21 +172,19 @@ export async function freePort(): Promise<number> {
   return port;
 }
 
-async function untilReady(port: number, server: ChildProcess): Promise<void> {
-  const giveUpAt = performance.now() + readyMsMax;
-  for (;;) {
+/** Whether the server accepts connections before it exits and before `giveUpAt`. */
+async function becomesReady(port: number, server: ChildProcess, giveUpAt: number): Promise<boolean> {
+  while (server.exitCode === null && server.signalCode === null && performance.now() < giveUpAt) {
     const client = new Client(connections(port).url('postgres'));
     client.on('error', () => {});
     try {
       await client.connect();
       await client.end();
-      return;
-    } catch (error) {
-      if (server.exitCode !== null || performance.now() > giveUpAt) {
-        throw new Error('the PostgreSQL server did not become ready', { cause: error });
-      }
+      return true;
+    } catch {
       // The server has no signal for "ready" but to accept a connection.
       await pause(50);
     }
   }
+  return false;
 }

@@ -127,7 +127,7 @@ export function dedupKey(org: string, dedupId: string): string {
   return `${org} ${dedupId}`;
 }
 
-interface DedupRow {
+export interface DedupRow {
   org: string;
   dedup_id: string;
   epoch: number;

@@ -1,9 +1,10 @@
 /** What an export reads: the state of an org in one snapshot, then its log in pages. Only `first`…`last` days are ever opened. */
 import type { Database, Statement, Transaction } from '../database.js';
 import type { EventRow } from './events.js';
+import type { DedupRow as OrgDedupRow } from './ingest.js';
 import type { LeaseRow } from './leases.js';
 import type { DayRange } from './subscriptions.js';
-import type { LimitMode, Tier } from './tenancy.js';
+import type { OrgRow } from './tenancy.js';
 
 const totalsStatement = {
   name: 'transfer_totals',
@@ -27,17 +28,7 @@ export async function orgsAfter(database: Database, org: string, limit: number):
   return (await database.query<{ org: string }>(scope, orgsAfterStatement, [org, limit])).rows.map((row) => row.org);
 }
 
-export interface FullOrgRow {
-  org: string;
-  name: string;
-  tier: Tier;
-  rate_per_minute: string | null;
-  burst: string | null;
-  limit_mode: LimitMode;
-  retention_days: number;
-  suspended: boolean;
-  created_at: Date;
-}
+export type FullOrgRow = Omit<OrgRow, 'keys'>;
 
 export interface FullKeyRow {
   key_id: string;
@@ -247,14 +238,7 @@ const dedupStatement = {
     WHERE org = $1 AND dedup_id > $2 AND position <= $3 ORDER BY dedup_id LIMIT $4`,
 };
 
-export interface DedupRow {
-  dedup_id: string;
-  epoch: number;
-  position: string;
-  day: number;
-  received_at: Date;
-  body_hash: Buffer;
-}
+export type DedupRow = Omit<OrgDedupRow, 'org'>;
 
 /** The dedup ids after one, in their order, of events up to a position. By ingest, the one role that may read them. */
 export async function readDedupPage(

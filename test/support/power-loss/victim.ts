@@ -6,6 +6,7 @@ import { encodeEventId } from '../../../src/event-log/event-id.js';
 import { storeBatch } from '../../../src/ingest/store-batch.js';
 import { acknowledge } from '../../../src/subscriptions/acknowledge.js';
 import { receive } from '../../../src/subscriptions/receive.js';
+import { unwatched } from '../event-log.js';
 import { asOwner } from '../log.js';
 import { toNewEvent, tracedEvent } from './events.js';
 import { Random } from './random.js';
@@ -103,7 +104,7 @@ async function sendBatch(): Promise<void> {
     {
       database,
       clock: systemClock,
-      blockedHeads: { watch: () => () => {} },
+      blockedHeads: unwatched,
       outcomeWaitMsMax: 0,
       onStored: () => {},
       onFailure: () => {},
