@@ -4,7 +4,6 @@
  */
 import { spawn } from 'node:child_process';
 import { readdirSync } from 'node:fs';
-import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { prepare, root } from './prepare.mjs';
 
@@ -39,15 +38,13 @@ async function main() {
     process.on(signal, () => (runner ? runner.kill(signal) : process.exit(1)));
   const files = named.length > 0 ? named.map(builtFile) : testFiles();
   const { startPostgresServer } = await import('../dist/test/support/postgres-server.js');
-  const { createEmbeddedTemplate } = await import('../dist/test/support/storage.js');
-  const [server, template] = await Promise.all([startPostgresServer(), createEmbeddedTemplate()]);
+  const server = await startPostgresServer();
   if (server === null) process.stderr.write(unproven);
   let code;
   try {
-    code = await runTests(files, server, template);
+    code = await runTests(files, server);
   } finally {
     await server?.stop();
-    await rm(template, { recursive: true, force: true });
   }
   if (server !== null) return code;
   process.stderr.write(unproven);
@@ -68,7 +65,7 @@ function builtFile(file) {
 }
 
 /** Resolves with the runner's exit code. */
-async function runTests(files, server, template) {
+async function runTests(files, server) {
   const minutesMax = isSoak ? soakFileMinutesMax : fileMinutesMax;
   const flags = [
     '--test',
@@ -79,7 +76,7 @@ async function runTests(files, server, template) {
     `--test-timeout=${minutesMax * 60_000}`,
     '--enable-source-maps',
   ];
-  const env = { ...process.env, SLUICE_TEST_EMBEDDED_TEMPLATE: template };
+  const env = { ...process.env };
   if (isSoak) env.SLUICE_TEST_SOAK = '1';
   if (server !== null) env.SLUICE_TEST_POSTGRES_PORT = String(server.port);
   runner = spawn(process.execPath, [...flags, ...files], { cwd: root, env, stdio: 'inherit' });

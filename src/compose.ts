@@ -11,7 +11,7 @@ import type { EmbeddedDatabase } from './db/embedded.js';
 import { EmbeddedMaintenance } from './db/embedded-maintenance.js';
 import { migrate } from './db/migrate.js';
 import { probeStorage } from './db/sql/probe.js';
-import { readCursorSecret } from './db/sql/secrets.js';
+import { cursorSecret } from './db/sql/secrets.js';
 import type { BatchOutcome } from './event-log/append.js';
 import { BlockedHeads } from './event-log/blocked-heads.js';
 import { Announcer } from './event-log/announcer.js';
@@ -65,7 +65,7 @@ export async function composeServer(parts: Parts): Promise<RunningServer> {
   await migrate(database, onProgress);
   const dataDir = database.engine === 'embedded' ? config.dataDir : null;
   const token = await adminToken(config.adminToken, config.dataDir);
-  const cursors = new CursorSigner(await readCursorSecret(database));
+  const cursors = new CursorSigner(await cursorSecret(database));
   const telemetry = createTelemetry();
   const failed = (task: string) => (error: unknown) => {
     telemetry.backgroundFailures.inc({ task });

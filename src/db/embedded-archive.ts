@@ -1,20 +1,18 @@
 import { createHash } from 'node:crypto';
-import { mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { constants, gunzip, gzip } from 'node:zlib';
 import { inParallel } from './embedded-folder.js';
-import { compileEngine, EngineProcess } from './embedded-process.js';
+import { readMigrations } from './migrate.js';
 
 /**
- * The prepared cluster: what `initdb` makes, kept in one file beside this one, because unpacking it takes a tenth of a second and making it
- * takes seconds. The build makes it; without it, or with one that does not fit, the engine makes the cluster.
+ * The prepared cluster: what `initdb` and the migrations make, kept in one file beside this one, because unpacking it takes a tenth of a
+ * second and making it takes seconds. The build makes it; without it, or with one that does not fit, the engine makes the cluster.
  *
- * It holds the engine's own catalogs only. The schema comes from the migrations, which also make the installation's secrets, so nothing in
- * it is secret. Every folder unpacked from it has the same system identifier, which matters to physical replication and restore alone;
- * the embedded engine has neither.
+ * It holds the schema and no row of a tenant, and no secret: the installation's are made by its first start. Every folder unpacked
+ * from it has the same system identifier, which matters to physical replication and restore alone; the embedded engine has neither.
  *
  * Its first line is `<key> <SHA-256 of the rest>`; the rest is gzip of a line of JSON (`Contents`) and of the files, one after the other.
  */
@@ -64,29 +62,6 @@ export async function unpackArchive(folder: string, archive: string = archivePat
   return undefined;
 }
 
-/** Makes the archive, unless there is one for this build of the engine: seconds if so, else milliseconds. Whoever reads it meanwhile sees the old one. */
-export async function makeArchive(archive: string = archivePath): Promise<void> {
-  const key = await archiveKey();
-  if (await fits(archive, key)) return;
-  const folder = await mkdtemp(join(tmpdir(), 'sluice-cluster-'));
-  const draft = `${archive}.${process.pid}`;
-  try {
-    const said: string[] = [];
-    const engine = new EngineProcess({
-      module: compileEngine(),
-      syncFiles: false,
-      onLog: (line) => void said.push(line),
-    });
-    await engine.create(folder).catch((cause: unknown) => {
-      throw new Error(`the database engine made no cluster: ${said.slice(-5).join(' ')}`, { cause });
-    });
-    await writeFile(draft, await pack(folder, key));
-    await rename(draft, archive);
-  } finally {
-    await Promise.all([folder, draft].map((path) => rm(path, { recursive: true, force: true })));
-  }
-}
-
 /** The archive of a folder. */
 export async function pack(folder: string, key: string): Promise<Buffer> {
   const entries = await readdir(folder, { recursive: true, withFileTypes: true });
@@ -107,16 +82,19 @@ export async function pack(folder: string, key: string): Promise<Buffer> {
   return Buffer.concat([Buffer.from(headerOf(key, body), 'latin1'), body]);
 }
 
-/** What a cluster depends on: the engine's version, and the code that makes the cluster and the archive. Another one of either, another key. */
+/** What a cluster depends on: the engine's version, the migrations, and the code that makes the cluster and the archive. Another one of these, another key. */
 export async function archiveKey(): Promise<string> {
   const library = dirname(fileURLToPath(import.meta.resolve('@electric-sql/pglite')));
   const sources = [
     join(library, '..', 'package.json'),
     siblingPath('embedded-engine'),
     siblingPath('embedded-archive'),
+    siblingPath('make-archive'),
+    siblingPath('migrate'),
   ];
   const hash = createHash('sha256');
   for (const source of sources) hash.update(await readFile(source));
+  for (const { name, text } of readMigrations()) hash.update(`${name}\n${text}`);
   return hash.digest('hex').slice(0, 16);
 }
 
@@ -126,11 +104,8 @@ function siblingPath(name: string): string {
   return join(dirname(self), `${name}${self.slice(self.lastIndexOf('.'))}`);
 }
 
-function headerOf(key: string, body: Buffer): string {
-  return `${key} ${createHash('sha256').update(body).digest('hex')}\n`;
-}
-
-async function fits(archive: string, key: string): Promise<boolean> {
+/** Whether the archive is whole and belongs to `key`. */
+export async function fits(archive: string, key: string): Promise<boolean> {
   try {
     const bytes = await readFile(archive);
     const length = bytes.indexOf('\n') + 1;
@@ -138,4 +113,8 @@ async function fits(archive: string, key: string): Promise<boolean> {
   } catch {
     return false;
   }
+}
+
+function headerOf(key: string, body: Buffer): string {
+  return `${key} ${createHash('sha256').update(body).digest('hex')}\n`;
 }

@@ -73,7 +73,8 @@ function newerSchema(version: number, newest: number): StorageError {
   );
 }
 
-function readMigrations(): Migration[] {
+/** What this program knows, the oldest first. */
+export function readMigrations(): Migration[] {
   const folder = fileURLToPath(new URL('../../../migrations/', import.meta.url));
   return readdirSync(folder)
     .filter((file) => /^\d{4}_.+\.sql$/.test(file))

@@ -21,10 +21,14 @@ export class Partitions implements Service {
     private readonly onFailure: (error: unknown) => void,
   ) {}
 
-  /** Resolves when today's partition exists. */
+  /** Resolves when yesterday's, today's and tomorrow's partitions exist. Those of later days follow: a first start need not wait for them. */
   async start(): Promise<void> {
-    await this.ensure();
-    this.#schedule(checkMs);
+    const today = this.#today();
+    const missing = await this.#missing();
+    const [near, later] = [missing.filter((day) => day <= today + 1), missing.filter((day) => day > today + 1)];
+    for (const day of near) await createPartition(this.database, day);
+    if (later.length > 0) this.check();
+    else this.#schedule(checkMs);
   }
 
   async stop(): Promise<void> {
@@ -34,10 +38,8 @@ export class Partitions implements Service {
   }
 
   async ensure(): Promise<void> {
-    const today = Math.floor(this.clock.now() / 86_400_000);
-    const existing = await existingPartitions(this.database);
-    for (let day = today - 1; day <= today + daysAhead; day++) {
-      if (!existing.has(partitionName(day))) await createPartition(this.database, day);
+    for (const day of await this.#missing()) {
+      await createPartition(this.database, day);
     }
   }
 
@@ -46,6 +48,18 @@ export class Partitions implements Service {
     if (this.#stopped || this.#working !== null) return;
     this.#cancelTimer?.();
     this.#working = this.#ensureAndSchedule();
+  }
+
+  async #missing(): Promise<number[]> {
+    const first = this.#today() - 1;
+    const existing = await existingPartitions(this.database);
+    return Array.from({ length: daysAhead + 2 }, (_, i) => first + i).filter(
+      (day) => !existing.has(partitionName(day)),
+    );
+  }
+
+  #today(): number {
+    return Math.floor(this.clock.now() / 86_400_000);
   }
 
   async #ensureAndSchedule(): Promise<void> {

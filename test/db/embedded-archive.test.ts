@@ -8,9 +8,12 @@ import { after, afterEach, before, beforeEach, describe, it, mock } from 'node:t
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { systemClock } from '../../src/clock.js';
 import type { Scope } from '../../src/db/database.js';
-import { archiveKey, makeArchive, pack, unpackArchive } from '../../src/db/embedded-archive.js';
+import { archiveKey, pack, unpackArchive } from '../../src/db/embedded-archive.js';
 import { ensureCluster } from '../../src/db/embedded-folder.js';
 import { openEmbedded } from '../../src/db/embedded.js';
+import { makeArchive } from '../../src/db/make-archive.js';
+import { migrate } from '../../src/db/migrate.js';
+import { cursorSecret } from '../../src/db/sql/secrets.js';
 import type { EmbeddedOptions } from '../../src/db/embedded.js';
 
 const owner: Scope = { role: 'owner' };
@@ -229,26 +232,52 @@ describe('a data folder from the archive of the build', () => {
   });
 
   it('is used by a first start, and is what the engine would have made', async () => {
-    const progress: string[] = [];
-    const [ours, theirs] = await Promise.all([describeDatabase(unpacked, progress), describeDatabase(made, progress)]);
-    assert.deepEqual(progress, [], 'the engine was asked to make a cluster');
+    const [ourProgress, theirProgress]: [string[], string[]] = [[], []];
+    const [ours, theirs] = await Promise.all([
+      describeDatabase(unpacked, ourProgress),
+      describeDatabase(made, theirProgress),
+    ]);
+    assert.deepEqual(ourProgress, [], 'the engine was asked to make a cluster, or a migration was left to do');
+    assert.ok(theirProgress.length > 0);
     assert.deepEqual(ours, theirs);
     assert.deepEqual(ours['databases'], ['postgres UTF8']);
     const [ourTree, theirTree] = await Promise.all([unpacked, made].map((folder) => treeOf(join(folder, 'pg'))));
     assert.deepEqual(new Set(ourTree?.keys()), new Set(theirTree?.keys()));
   });
 
-  it('holds no schema, and so none of the secrets that migrations make', async () => {
+  it('holds no secret and no row of anybody', async () => {
     const database = await openEmbedded(options(unpacked, []));
     try {
-      const { rows } = await database.query(owner, {
-        name: 'own_tables',
-        text: `SELECT relname FROM pg_class WHERE oid >= 16384 AND relnamespace <> 'pg_toast'::regnamespace`,
-      });
-      assert.deepEqual(rows, []);
+      const list = async <Row>(name: string, text: string) => (await database.query<Row>(owner, { name, text })).rows;
+      const tables = await list<{ relname: string }>(
+        'own_tables',
+        `SELECT relname FROM pg_class WHERE relkind IN ('r', 'p') AND oid >= 16384 ORDER BY relname`,
+      );
+      assert.ok(tables.length > 8);
+      const filled = [];
+      for (const { relname } of tables) {
+        if ((await list(`any_${relname}`, `SELECT FROM ${relname} LIMIT 1`)).length > 0) filled.push(relname);
+      }
+      assert.deepEqual(filled, ['schema_migrations']);
     } finally {
       await database.close();
     }
+  });
+
+  it('gets a secret of its own at its first start, and keeps it', async () => {
+    const secrets: Buffer[] = [];
+    for (const dataDir of [unpacked, await fs.mkdtemp(join(root, 'another-')), unpacked]) {
+      const database = await openEmbedded(options(dataDir, []));
+      try {
+        secrets.push(...(await Promise.all([cursorSecret(database), cursorSecret(database)])));
+      } finally {
+        await database.close();
+      }
+    }
+    const [first, second] = secrets.filter((_, index) => index % 2 === 0);
+    assert.deepEqual(secrets, [first, first, second, second, first, first]);
+    assert.notDeepEqual(first, second);
+    assert.equal(first?.length, 32);
   });
 
   function options(dataDir: string, progress: string[]): EmbeddedOptions {
@@ -264,19 +293,24 @@ describe('a data folder from the archive of the build', () => {
   /** `openEmbedded` of a copy of this build, in whose archive a bit has changed. */
   async function openOfDamagedBuild(build: string): Promise<typeof openEmbedded> {
     const modules = fileURLToPath(import.meta.resolve('@electric-sql/pglite')).split('/@electric-sql/')[0] ?? '';
-    await fs.cp(fileURLToPath(new URL('../../src', import.meta.url)), join(build, 'src'), { recursive: true });
+    await fs.cp(fileURLToPath(new URL('../../src', import.meta.url)), join(build, 'dist', 'src'), { recursive: true });
+    await fs.symlink(fileURLToPath(new URL('../../../migrations', import.meta.url)), join(build, 'migrations'));
     await fs.writeFile(join(build, 'package.json'), '{"type":"module"}');
     await fs.symlink(modules, join(build, 'node_modules'));
-    const archive = join(build, 'src', 'db', 'empty-cluster.gz');
+    const archive = join(build, 'dist', 'src', 'db', 'empty-cluster.gz');
     const bytes = await fs.readFile(archive);
     bytes[1_000_000] = (bytes[1_000_000] ?? 0) ^ 1;
     await fs.writeFile(archive, bytes);
-    const module = pathToFileURL(join(build, 'src', 'db', 'embedded.js')).href;
+    const module = pathToFileURL(join(build, 'dist', 'src', 'db', 'embedded.js')).href;
     return ((await import(module)) as { openEmbedded: typeof openEmbedded }).openEmbedded;
   }
 
   /** All that a cluster's making decides: databases with encoding and collation, roles, settings, extensions, the catalog's objects. */
   async function describeDatabase(dataDir: string, progress: string[]): Promise<Record<string, unknown>> {
+    const migrated = await openEmbedded(options(dataDir, progress));
+    await migrate(migrated, (text) => void progress.push(text));
+    await migrated.close();
+    // In a session of its own: what a migration loads into its session is listed among the settings.
     const database = await openEmbedded(options(dataDir, progress));
     const list = async (name: string, text: string): Promise<unknown[]> =>
       (await database.query<{ line: string }>(owner, { name, text })).rows.map(({ line }) => line);

@@ -54,6 +54,17 @@ describe('partitions', () => {
         assert.deepEqual([...(await existingPartitions(database))].toSorted(), names(today - 1, today + 8));
       });
 
+      test('of three days are waited for by a start, and the others follow', async (t) => {
+        if (storage === null) return t.skip('no PostgreSQL');
+        const day = today + 100;
+        const partitions = new Partitions(database, new TestClock(day * dayMs), unexpected);
+        await partitions.start();
+        const existing = await existingPartitions(database);
+        assert.ok(names(day - 1, day + 1).every((name) => existing.has(name)));
+        while (!(await existingPartitions(database)).has(partitionName(day + 7)));
+        await partitions.stop();
+      });
+
       test('that could not be made are tried again after a minute, and the failure is reported', async (t) => {
         if (storage === null) return t.skip('no PostgreSQL');
         let isBroken = false;

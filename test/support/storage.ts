@@ -1,9 +1,8 @@
-import { cp, mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { openEmbedded } from '../../src/db/embedded.js';
-import { systemClock } from '../../src/clock.js';
 import type { Config } from '../../src/config.js';
+import { unpackArchive } from '../../src/db/embedded-archive.js';
 import { startPostgresServer } from './postgres-server.js';
 import type { PostgresServer } from './postgres-server.js';
 
@@ -36,51 +35,24 @@ export async function createStorage(engine: EngineName): Promise<TestStorage | n
   };
 }
 
-/** Stops the PostgreSQL that this process started and removes the empty cluster that it made, if it did. Call it in the file's last `after`. */
+/** Stops the PostgreSQL that this process started, if it did. Call it in the file's last `after`. */
 export async function stopServers(): Promise<void> {
   const server = await postgres;
   postgres = undefined;
   await server?.stop();
-  const made = await template;
-  template = undefined;
-  if (made !== undefined) await rm(made, { recursive: true, force: true });
 }
 
 async function embeddedStorage(): Promise<TestStorage> {
   const folder = await mkdtemp(join(tmpdir(), 'sluice-test-'));
   const dataDir = join(folder, 'data');
-  await mkdir(dataDir, { mode: 0o700 });
-  await cp(join(await embeddedTemplate(), 'pg'), join(dataDir, 'pg'), { recursive: true });
+  const cluster = join(dataDir, 'pg');
+  await mkdir(cluster, { recursive: true, mode: 0o700 });
+  // As a first start does, but nothing is synced: the folder need not outlive this machine.
+  const unfit = await unpackArchive(cluster);
+  if (unfit !== undefined) throw new Error(unfit);
   return {
     engine: 'embedded',
     config: { dataDir, databaseUrl: null },
     remove: () => rm(folder, { recursive: true, force: true }),
   };
-}
-
-let template: Promise<string> | undefined;
-
-/**
- * A data folder with an empty cluster. Making one takes seconds, so all test files of a run share the one that `npm test` made and named in
- * `SLUICE_TEST_EMBEDDED_TEMPLATE`; a file that runs alone makes its own.
- */
-function embeddedTemplate(): Promise<string> {
-  const given = process.env['SLUICE_TEST_EMBEDDED_TEMPLATE'];
-  if (given !== undefined && given !== '') return Promise.resolve(given);
-  template ??= createEmbeddedTemplate();
-  return template;
-}
-
-export async function createEmbeddedTemplate(): Promise<string> {
-  const dataDir = await mkdtemp(join(tmpdir(), 'sluice-template-'));
-  const database = await openEmbedded({
-    dataDir,
-    clock: systemClock,
-    onLog: () => {},
-    onLockLost: (reason) => {
-      throw new Error(reason);
-    },
-  });
-  await database.close();
-  return dataDir;
 }
