@@ -4,12 +4,14 @@ import { randomBytes } from 'node:crypto';
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, describe, it } from 'node:test';
+import { setTimeout as pause } from 'node:timers/promises';
 import { systemClock } from '../../src/clock.js';
 import { EmbeddedMaintenance } from '../../src/db/embedded-maintenance.js';
 import type { MaintenanceOptions } from '../../src/db/embedded-maintenance.js';
 import type { EmbeddedDatabase } from '../../src/db/embedded.js';
 import { appendBatch } from '../../src/event-log/append.js';
 import { partitionName } from '../../src/db/sql/partitions.js';
+import { signal } from '../support/conformance.js';
 import { newEvent } from '../support/event-log.js';
 import { newLog, openLog } from '../support/log.js';
 import { createStorage, stopServers } from '../support/storage.js';
@@ -67,6 +69,28 @@ describe('maintenance of the embedded engine', async () => {
     assert.ok(kept <= before + 3, `${before} files of the log became ${kept}`);
     await writeLog(128 * mb);
     assert.ok((await walFiles()) > kept + 3, 'the same without a checkpoint takes no more files');
+  });
+
+  it('makes its first checkpoint soon after the start, however busy', async () => {
+    const maintenance = maintain();
+    await writeLog(2 * mb);
+    done.length = 0;
+    await maintenance.tick();
+    assert.deepEqual(done, ['checkpoint']);
+    await writeLog(2 * mb);
+    await maintenance.tick();
+    assert.deepEqual(done, ['checkpoint']);
+  });
+
+  it('tells how long nobody else was served, without its own wait for others', async () => {
+    const release = signal();
+    const holder = engine.transaction({ role: 'owner' }, () => release.promise);
+    const waited: number[] = [];
+    const task = engine.maintain('SELECT pg_sleep(0.05)', (seconds) => void waited.push(seconds));
+    await pause(1_000);
+    release.fire();
+    await Promise.all([holder, task]);
+    assert.ok(waited.length === 1 && waited[0]! >= 0.05 && waited[0]! < 0.9, String(waited));
   });
 
   it('makes a checkpoint of less once nobody writes, so that the next start has nothing to recover', async () => {
