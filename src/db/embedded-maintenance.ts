@@ -21,7 +21,7 @@ export interface MaintenanceOptions {
   readonly onFailure: (error: unknown) => void;
   /** Told once a day of a database that has grown near the size which the engine is not meant for. */
   readonly onLarge: (bytes: number) => void;
-  /** Log since the last checkpoint that asks for the next. Default 32 MiB: at most 32 MiB of pages to write, so that nobody waits long. */
+  /** Log since the last checkpoint that asks for the next. Default 24 MiB: so much fewer pages to write, that nobody waits long. */
   readonly walBytesMax?: number;
   /** Dead rows of a table that ask for a vacuum. Default 2,000: few enough for it to take milliseconds. */
   readonly deadRowsMin?: number;
@@ -30,8 +30,8 @@ export interface MaintenanceOptions {
 }
 
 const tickMs = 1_000;
-/** With 64 MiB a checkpoint of the busiest kind took 135 to 220 ms, with this 70 to 100. */
-const walBytesMaxDefault = 32 * 1024 * 1024;
+/** A checkpoint under full load took 135 to 220 ms with 64 MiB, and 70 to 125 ms with 32 MiB. */
+const walBytesMaxDefault = 24 * 1024 * 1024;
 /** When nobody writes, less than that asks for no checkpoint; with more, the next start would have to recover. */
 const quietWalBytesMin = 1024 * 1024;
 const vacuumEveryMs = 10_000;
