@@ -77,20 +77,26 @@ export async function openEmbedded(options: EmbeddedOptions): Promise<EmbeddedDa
       options.onLockLost(reason);
     };
     lock = await lockFolder(dataDir, { clock: options.clock, onLost });
-    let first: EngineProcess | undefined = engine;
+    // A thread that is loaded and has no folder yet: for the first opening, later for that after a statement which seems not to end.
+    let spare: EngineProcess | undefined = engine;
+    const keepSpare = (): void => {
+      spare ??= spawn();
+    };
     const cluster = await ensureCluster(dataDir, async (folder) => {
       const unfit = await unpackArchive(folder);
       if (unfit === undefined) return;
       options.onProgress?.(`${unfit}: making one, which takes some seconds, once`);
-      first = undefined;
+      spare = undefined;
       await engine.create(folder);
     });
     const { WireSession: Session } = await wire;
-    database = new EmbeddedDatabase(options, lock, (onNotification) => {
-      const next = first ?? spawn();
-      first = undefined;
-      return openEngine(next, cluster, Session, options, onNotification);
-    });
+    const openNext = (onNotification: OnNotification): Promise<OpenEngine> => {
+      const next = spare ?? spawn();
+      spare = undefined;
+      return openEngine(next, cluster, Session, { ...options, keepSpare }, onNotification);
+    };
+    const endSpare = async (): Promise<void> => spare?.terminate();
+    database = new EmbeddedDatabase(options, lock, openNext, endSpare);
     await database.start();
     return database;
   } catch (error) {
@@ -112,7 +118,7 @@ async function openEngine(
   engine: EngineProcess,
   cluster: string,
   Session: typeof WireSession,
-  options: EmbeddedOptions,
+  options: EmbeddedOptions & { readonly keepSpare: () => void },
   onNotification: OnNotification,
 ): Promise<OpenEngine> {
   await removeEngineLock(cluster);
@@ -132,6 +138,7 @@ async function openEngine(
       clock: options.clock,
       stallMsMax: options.statementTimeoutMs ?? 2_000,
       ownerStallMsMax: options.statementTimeoutMs ?? ownerStatementMsMax,
+      onHalfStalled: options.keepSpare,
       waitsForDisk: () => engine.isSyncing,
       onNotification,
     },
@@ -152,6 +159,7 @@ export class EmbeddedDatabase implements Database {
   readonly #options: EmbeddedOptions;
   readonly #lock: FolderLock;
   readonly #openEngine: (onNotification: OnNotification) => Promise<OpenEngine>;
+  readonly #endSpare: () => Promise<void>;
   readonly #pool: SessionPool;
   readonly #channels = new ChannelHandlers();
   readonly #space: DiskSpace;
@@ -167,10 +175,12 @@ export class EmbeddedDatabase implements Database {
     options: EmbeddedOptions,
     lock: FolderLock,
     open: (onNotification: OnNotification) => Promise<OpenEngine>,
+    endSpare: () => Promise<void>,
   ) {
     this.#options = options;
     this.#lock = lock;
     this.#openEngine = open;
+    this.#endSpare = endSpare;
     this.#space = new DiskSpace({
       folder: options.dataDir,
       clock: options.clock,
@@ -247,17 +257,21 @@ export class EmbeddedDatabase implements Database {
 
   close(): Promise<void> {
     this.#space.stop();
-    this.#closing ??= this.#pool.close(closeGraceMs).then(() => this.#lock.release());
+    this.#closing ??= this.#end(closeGraceMs);
     return this.#closing;
   }
 
   /** As `close`, but stops the engine at once, without another write to the folder. */
   abandon(): Promise<void> {
     this.#space.stop();
-    this.#closing ??= Promise.resolve(this.#current?.engine.terminate())
-      .then(() => this.#pool.close(0))
-      .then(() => this.#lock.release());
+    this.#closing ??= Promise.resolve(this.#current?.engine.terminate()).then(() => this.#end(0));
     return this.#closing;
+  }
+
+  async #end(graceMs: number): Promise<void> {
+    await this.#pool.close(graceMs);
+    await this.#endSpare();
+    await this.#lock.release();
   }
 
   async #open(): Promise<WireSession> {

@@ -15,6 +15,8 @@ export interface WireSessionOptions {
   readonly stallMsMax: number;
   /** The same for what the owner does: migrations, maintenance. Default: as for everybody. */
   readonly ownerStallMsMax?: number;
+  /** Half of that time has gone by: what would be needed after the end of this session can be made ready. */
+  readonly onHalfStalled?: () => void;
   /** A session that has made no progress because the disk makes none is given up only after `diskMsMax`. */
   readonly waitsForDisk?: () => boolean;
   readonly onNotification?: (channel: string, payload: string) => void;
@@ -262,8 +264,12 @@ export class WireSession {
   #watchForStall(): void {
     this.#cancelStall();
     if (this.#failure !== undefined) return;
-    const { clock, waitsForDisk } = this.#options;
+    const { clock, waitsForDisk, onHalfStalled } = this.#options;
     const limitMs = this.#stallMsMax;
+    const half = (): void => {
+      onHalfStalled?.();
+      this.#cancelStall = clock.after(limitMs / 2, () => expire(limitMs));
+    };
     const expire = (silentMs: number): void => {
       if (waitsForDisk?.() === true && silentMs < diskMsMax) {
         this.#cancelStall = clock.after(limitMs, () => expire(silentMs + limitMs));
@@ -271,7 +277,7 @@ export class WireSession {
         this.destroy(new Error(`no progress in the session for ${silentMs} ms`));
       }
     };
-    this.#cancelStall = clock.after(limitMs, () => expire(limitMs));
+    this.#cancelStall = clock.after(limitMs / 2, half);
   }
 }
 

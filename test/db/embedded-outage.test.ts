@@ -138,7 +138,7 @@ it('ends a statement that spins; others fail cleanly meanwhile, and everything i
   });
   const system = { role: 'owner', priority: 'read' } as const;
   await database.transaction({ role: 'owner' }, (tx) =>
-    tx.script('CREATE ROLE sluice_app; CREATE TABLE kept (a integer); INSERT INTO kept VALUES (1)'),
+    tx.script('CREATE TABLE kept (a integer); INSERT INTO kept VALUES (1)'),
   );
   const spinning = database.query(
     { role: 'app', org: '1' },
