@@ -18,7 +18,7 @@ import {
   truncateExport,
 } from '../transfer/export-file.js';
 import { withDatabase } from './open-storage.js';
-import { Progress } from './progress.js';
+import { amount, Progress } from './progress.js';
 import { say } from './start.js';
 
 /** Resolves with the exit code. Standard output carries the export, if it goes there, and nothing else. */
@@ -59,7 +59,7 @@ async function exportDatabase(database: Database, { file, gzip, resume }: Export
     const progress = new Progress(systemClock, process.stderr);
     const writer = new ChunkWriter(writeToStandardOutput, gzip);
     await exportOrgs(database, writer, newest, tell(progress));
-    progress.end(`Exported ${writer.outline.totals.orgs} orgs with ${writer.outline.totals.events} events.`);
+    progress.end(`Exported ${contentsOf(writer)}.`);
     return;
   }
   await exportToFile(database, file, { gzip, resume, schemaVersion: newest });
@@ -82,11 +82,15 @@ async function exportToFile(
     const writer = new ChunkWriter(appendTo(file), file.gzip, file.state);
     await exportOrgs(database, writer, schemaVersion, tell(progress));
     await syncExport(file, path);
-    const { orgs, events } = writer.outline.totals;
-    progress.end(`Exported ${orgs} orgs with ${events} events to ${path}.`);
+    progress.end(`Exported ${contentsOf(writer)} to ${path}.`);
   } finally {
     await file.handle.close();
   }
+}
+
+function contentsOf(writer: ChunkWriter): string {
+  const { orgs, events } = writer.outline.totals;
+  return `${amount(orgs, 'org')} with ${amount(events, 'event')}`;
 }
 
 function tell(progress: Progress): (at: ExportProgress) => void {

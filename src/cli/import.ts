@@ -10,7 +10,7 @@ import { plainText } from '../transfer/export-file.js';
 import { checkImport, importOrgs } from '../transfer/import.js';
 import type { ImportOptions, ImportResult } from '../transfer/import.js';
 import { withDatabase } from './open-storage.js';
-import { Progress } from './progress.js';
+import { amount, Progress } from './progress.js';
 import { say } from './start.js';
 
 /** Resolves with the exit code. */
@@ -54,7 +54,7 @@ async function importInto(database: Database, { config }: ImportInvocation, hand
   progress.end(
     result.outcome === 'nothing_to_do'
       ? `All ${result.orgs} orgs of this export were imported before: nothing to do.`
-      : `Imported ${result.orgs} orgs with ${result.events} events.`,
+      : `Imported ${amount(result.orgs, 'org')} with ${amount(result.events, 'event')}.`,
   );
 }
 

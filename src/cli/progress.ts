@@ -3,6 +3,11 @@ import type { Clock } from '../clock.js';
 const terminalMs = 1_000;
 const otherMs = 10_000;
 
+/** `1 org`, `2 orgs`. */
+export function amount(count: number, noun: string): string {
+  return `${count} ${noun}${count === 1 ? '' : 's'}`;
+}
+
 /** How a long command comes along, on standard error: one line that is written over on a terminal, a line every ten seconds elsewhere. */
 export class Progress {
   readonly #beganAt: number;

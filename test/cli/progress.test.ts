@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { Progress } from '../../src/cli/progress.js';
+import { amount, Progress } from '../../src/cli/progress.js';
 import { TestClock } from '../support/test-clock.js';
 
 /** What a command of `seconds` with 100 events a second writes, told of every half second. */
@@ -26,4 +26,11 @@ test('on a terminal the progress is one line, written over every second', () => 
 
 test('elsewhere it is a line every ten seconds', () => {
   assert.equal(writtenIn(21, false), '2000 events, 100/s, 20 halves\n3000 events, 100/s, 40 halves\ndone\n');
+});
+
+test('amounts are counted as people count', () => {
+  assert.deepEqual(
+    [0, 1, 2].map((count) => amount(count, 'org')),
+    ['0 orgs', '1 org', '2 orgs'],
+  );
 });

@@ -8,7 +8,10 @@ import { startOwnPostgresServer } from '../support/postgres-server.js';
 import { violations } from './ledger.js';
 import { readAcknowledged, repeatAcknowledged, Traffic, walkInbox } from './traffic.js';
 
-const cycles = process.env['SLUICE_TEST_SOAK'] === '1' ? 100 : 4;
+const isSoak = process.env['SLUICE_TEST_SOAK'] === '1';
+const cycles = isSoak ? 100 : 4;
+/** Each so many cycles, the whole log is compared with everything ever sent; in between, what was sent last. */
+const everythingEvery = isSoak ? 20 : 2;
 const clients = 8;
 const trafficMsMax = 300;
 
@@ -25,6 +28,7 @@ it(`keeps every acknowledged event, and stores none that it refused, over ${cycl
       const { client } = await createOrg(node.address);
       const traffic = new Traffic();
       for (let cycle = 1; cycle <= cycles; cycle++) {
+        const from = traffic.sendings.length;
         const stop = new AbortController();
         const sending = traffic.sendUntilGone(client, clients, stop.signal);
         await pause(randomInt(trafficMsMax));
@@ -34,9 +38,11 @@ it(`keeps every acknowledged event, and stores none that it refused, over ${cycl
         await sending;
         await untilReady(client);
         await traffic.retryUnanswered(client);
-        assert.deepEqual(await readAcknowledged(client, traffic.sendings), [], `cycle ${cycle}, by id`);
-        assert.deepEqual(await repeatAcknowledged(client, traffic.sendings), [], `cycle ${cycle}, sent again`);
-        assert.deepEqual(violations(traffic.sendings, await walkInbox(client)), [], `cycle ${cycle}`);
+        const isThorough = cycle % everythingEvery === 0;
+        const sendings = isThorough ? traffic.sendings : traffic.sendings.slice(from);
+        assert.deepEqual(await readAcknowledged(client, sendings), [], `cycle ${cycle}, by id`);
+        assert.deepEqual(await repeatAcknowledged(client, sendings), [], `cycle ${cycle}, sent again`);
+        if (isThorough) assert.deepEqual(violations(traffic.sendings, await walkInbox(client)), [], `cycle ${cycle}`);
       }
       const acknowledged = traffic.sendings.filter(({ receipts }) => receipts.length > 0).length;
       t.diagnostic(`${traffic.sendings.length} events sent, ${acknowledged} acknowledged`);
