@@ -37,7 +37,7 @@ export async function runExport(invocation: ExportInvocation, isTerminal = proce
     );
     return 1;
   }
-  return withDatabase(config, notices, (database) => exportDatabase(database, invocation));
+  return withDatabase(config, notices, ({ database }) => exportDatabase(database, invocation));
 }
 
 async function exportDatabase(database: Database, { file, gzip, resume }: ExportInvocation): Promise<void> {

@@ -3,22 +3,31 @@ import { openDatabase } from '../app.js';
 import { systemClock } from '../clock.js';
 import type { Config } from '../config.js';
 import type { Database } from '../db/database.js';
+import type { EmbeddedDatabase } from '../db/embedded.js';
+import type { Logger } from '../log.js';
 import { createLogger, flushed } from '../log.js';
 import { failureSentence } from './failure.js';
 import { say } from './start.js';
+
+export interface OpenStorage {
+  readonly database: Database;
+  /** The same database, if it is the embedded one. */
+  readonly embedded: EmbeddedDatabase | null;
+  readonly log: Logger;
+}
 
 /** Runs `work` on the database of the settings and closes it. Returns the exit code: 0, or 1 after a failure, told in one sentence. */
 export async function withDatabase(
   config: Config,
   notices: readonly string[],
-  work: (database: Database) => Promise<void>,
+  work: (open: OpenStorage) => Promise<void>,
 ): Promise<0 | 1> {
   const log = createLogger(config.logLevel);
   for (const notice of notices) say(notice);
   try {
-    const { database } = await openDatabase(config, log, say, systemClock, () => {});
+    const { database, embedded } = await openDatabase(config, log, say, systemClock, () => {});
     try {
-      await work(database);
+      await work({ database, embedded, log });
     } finally {
       await database.close();
     }

@@ -91,6 +91,7 @@ export async function archiveKey(): Promise<string> {
     siblingPath('embedded-archive'),
     siblingPath('make-archive'),
     siblingPath('migrate'),
+    siblingPath('sql/secrets'),
   ];
   const hash = createHash('sha256');
   for (const source of sources) hash.update(await readFile(source));

@@ -110,8 +110,11 @@ export class EmbeddedMaintenance implements Service {
 
   async #checkpoint(walBytesMin: number): Promise<void> {
     const [row] = await this.#options.engine.maintain<{ bytes: string }>(maintenance.walSinceCheckpoint);
-    this.#walBytes = Number(row?.bytes ?? 0);
-    if (this.#walBytes < walBytesMin) return;
+    const bytes = Number(row?.bytes ?? 0);
+    const grown = Math.max(0, bytes - this.#walBytes);
+    this.#walBytes = bytes;
+    // By the next look it will have grown by as much again.
+    if (bytes + grown < walBytesMin) return;
     await this.#run('checkpoint', maintenance.checkpoint);
     this.#walBytes = 0;
   }
@@ -126,11 +129,13 @@ export class EmbeddedMaintenance implements Service {
   async #freezeNext(due: 'freeze' | 'freezeLarge', pagesMax: number): Promise<void> {
     const { engine, clock, freezeAgeMin = freezeAgeMinDefault } = this.#options;
     const limits = { ageMin: freezeAgeMin, ageForced: freezeAgeForced, pagesMax: Math.min(pagesMax, 2 ** 31) };
+    // At once again, also when it fails; a day later only if there is nothing.
+    const nextDueAtMs = this.#dueAtMs[due];
+    this.#dueAtMs[due] = 0;
     const text = maintenance.tablesToFreeze(limits, partitionName(Math.floor(clock.now() / 86_400_000)));
     const [next] = await engine.maintain<{ name: string }>(text);
-    if (next === undefined) return;
-    await this.#run('freeze', maintenance.vacuum(next.name, { freeze: true }));
-    this.#dueAtMs[due] = 0;
+    if (next === undefined) this.#dueAtMs[due] = nextDueAtMs;
+    else await this.#run('freeze', maintenance.vacuum(next.name, { freeze: true }));
   }
 
   async #measure(nowMs: number): Promise<void> {

@@ -79,8 +79,19 @@ export async function openEmbedded(options: EmbeddedOptions): Promise<EmbeddedDa
     lock = await lockFolder(dataDir, { clock: options.clock, onLost });
     // A thread that is loaded and has no folder yet: for the first opening, later for that after a statement which seems not to end.
     let spare: EngineProcess | undefined = engine;
+    const forgetWhenGone = async (thread: EngineProcess): Promise<void> => {
+      await thread.exited;
+      if (spare === thread) spare = undefined;
+    };
     const keepSpare = (): void => {
-      spare ??= spawn();
+      if (spare !== undefined) return;
+      try {
+        spare = spawn();
+        void forgetWhenGone(spare);
+      } catch (error) {
+        // It is only a head start: without it the next opening makes its own thread.
+        options.onLog(`no spare thread for the database engine: ${String(error)}`);
+      }
     };
     const cluster = await ensureCluster(dataDir, async (folder) => {
       const unfit = await unpackArchive(folder);
@@ -168,6 +179,7 @@ export class EmbeddedDatabase implements Database {
   #opens = 0;
   #failures = 0;
   #failedAt = -Infinity;
+  #lastFailure: unknown;
   #closing: Promise<void> | undefined;
 
   /** Use `openEmbedded`. */
@@ -290,6 +302,7 @@ export class EmbeddedDatabase implements Database {
     } catch (error) {
       this.#failures++;
       this.#failedAt = clock.monotonic();
+      this.#lastFailure = error;
       throw error;
     }
   }
@@ -341,14 +354,21 @@ export class EmbeddedDatabase implements Database {
     this.#pool.prepare().catch((error: unknown) => {
       if (this.#closing) return;
       this.#options.onLog(`opening the data folder again failed: ${String(error)}`);
-      if (this.#failures >= reopenFailuresMax) void this.#giveUp(error);
-      else this.#options.clock.after(this.#pauseMs(), () => this.#reopen());
+      if (this.#failures >= reopenFailuresMax) void this.#giveUp();
+      else this.#reopenAfterPause();
     });
   }
 
-  async #giveUp(error: unknown): Promise<void> {
+  #reopenAfterPause(): void {
+    const { clock } = this.#options;
+    // A timer may fire a little early by the monotonic time; a try within the pause would only begin another wait.
+    const restMs = Math.ceil(this.#failedAt + this.#pauseMs() - clock.monotonic()) + 1;
+    clock.after(Math.max(1, restMs), () => this.#reopen());
+  }
+
+  async #giveUp(): Promise<void> {
     const reason =
-      `the database in ${this.#options.dataDir} could not be opened again, ${this.#failures} times: ${String(error)}. ` +
+      `the database in ${this.#options.dataDir} could not be opened again, ${this.#failures} times: ${String(this.#lastFailure)}. ` +
       'Everything that was acknowledged is in that folder. Look at its disk and its permissions, then start again; if that fails, keep a copy of the folder';
     await this.abandon();
     this.#options.onLost?.(reason);

@@ -267,8 +267,8 @@ export class WireSession {
     const { clock, waitsForDisk, onHalfStalled } = this.#options;
     const limitMs = this.#stallMsMax;
     const half = (): void => {
-      onHalfStalled?.();
       this.#cancelStall = clock.after(limitMs / 2, () => expire(limitMs));
+      onHalfStalled?.();
     };
     const expire = (silentMs: number): void => {
       if (waitsForDisk?.() === true && silentMs < diskMsMax) {

@@ -32,6 +32,8 @@ export interface ImportOptions {
   readonly onProgress: (progress: ImportProgress) => void;
   /** Awaited before the first org is stored. */
   readonly beforeFirstOrg?: () => Promise<void>;
+  /** Asked before each chunk: while there is hardly any room, none is stored. */
+  readonly isDiskShort?: () => boolean;
 }
 
 /** What an import found in the file, and whether it changed anything. */
@@ -45,6 +47,13 @@ export interface ImportResult {
 /** The target has what the file would bring, from somewhere else. Nothing was changed by the chunk that met it. */
 export class ImportConflict extends Error {
   override readonly name = 'ImportConflict';
+}
+
+/** There is hardly any room left for the data folder. All chunks before this one are stored. */
+export class DiskShort extends Error {
+  override readonly name = 'DiskShort';
+  override readonly message =
+    'the file system of the data folder is nearly full: make room, then run the same import again; it goes on from here';
 }
 
 /**
@@ -137,6 +146,7 @@ class Import {
       throw new ImportConflict(message);
     }
     if (!this.isStoring) return;
+    if (this.options.isDiskShort?.() === true) throw new DiskShort();
     const rows = parseChunk(chunk);
     const before = this.#checksum;
     await this.#storing;

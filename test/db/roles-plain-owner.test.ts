@@ -11,7 +11,7 @@ import { composeServer } from '../../src/compose.js';
 import type { RunningServer } from '../../src/app.js';
 import { createLogger } from '../../src/log.js';
 import { createOrg } from '../support/client.js';
-import { connectedAs } from '../support/connected-as.js';
+import { connectedAs, giveToPlainOwner } from '../support/connected-as.js';
 import { openDatabase } from '../support/log.js';
 import { startNode, testConfig } from '../support/node.js';
 import { createStorage, stopServers } from '../support/storage.js';
@@ -64,14 +64,16 @@ it('a node needs no superuser: on PostgreSQL, a login that owns the database and
   }
 });
 
-it('a node needs no superuser: on the newer PostgreSQL of the embedded engine', async () => {
+it('a node needs no superuser: on the newer PostgreSQL of the embedded engine', async (t) => {
   const storage = await createStorage('embedded');
   assert.ok(storage !== null);
   const database = await openDatabase(storage);
   const role = plainRole();
-  await database.transaction({ role: 'owner' }, (tx) =>
-    tx.script(`CREATE ROLE ${role} LOGIN CREATEROLE NOSUPERUSER; ALTER DATABASE postgres OWNER TO ${role}`),
-  );
+  t.after(async () => {
+    await database.close();
+    await storage.remove();
+  });
+  await giveToPlainOwner(database, role);
   const config = testConfig(storage);
   const node = await composeServer({
     config,
@@ -86,6 +88,5 @@ it('a node needs no superuser: on the newer PostgreSQL of the embedded engine', 
     await sendsReceivesAndAcknowledges(node);
   } finally {
     await node.stop();
-    await storage.remove();
   }
 });

@@ -16,3 +16,16 @@ export function connectedAs(role: string, database: Database): Database {
     close: () => database.close(),
   };
 }
+
+/** Makes an embedded database as it was before any migration, and gives it to a new login that may create roles and is no superuser. */
+export async function giveToPlainOwner(database: Database, role: string): Promise<void> {
+  await database.transaction({ role: 'owner' }, (tx) =>
+    tx.script(`
+      DROP SCHEMA public CASCADE;
+      DROP ROLE sluice_ingest, sluice_app, sluice_system;
+      CREATE SCHEMA public AUTHORIZATION pg_database_owner;
+      GRANT USAGE ON SCHEMA public TO PUBLIC;
+      CREATE ROLE ${role} LOGIN CREATEROLE NOSUPERUSER;
+      ALTER DATABASE postgres OWNER TO ${role}`),
+  );
+}

@@ -6,7 +6,7 @@ import type { Database } from '../../src/db/database.js';
 import { migrate, schemaVersions } from '../../src/db/migrate.js';
 import { ChunkWriter } from '../../src/transfer/chunk-writer.js';
 import { FormatError, headerLine } from '../../src/transfer/format.js';
-import { checkImport, ImportConflict, importOrgs } from '../../src/transfer/import.js';
+import { checkImport, DiskShort, ImportConflict, importOrgs } from '../../src/transfer/import.js';
 import { ChunkReader, textOf } from '../../src/transfer/read-chunks.js';
 import { append, newLog, openDatabase, openLog } from '../support/log.js';
 import { importMutant } from '../support/mutant.js';
@@ -167,6 +167,10 @@ for (const engine of engineNames) {
     const whole = await smallExport(2_500);
     const damaged = flipped(whole, whole.length - 5_000);
     await assert.rejects(checkImport(database, inPieces(damaged), options), FormatError);
+    assert.deepEqual(await orgs(database), []);
+
+    const isDiskShort = (): boolean => true;
+    await assert.rejects(importOrgs(database, inPieces(whole), { ...options, isDiskShort }), DiskShort);
     assert.deepEqual(await orgs(database), []);
 
     await assert.rejects(importOrgs(database, inPieces(damaged), options), FormatError);

@@ -5,7 +5,7 @@ import { after, test } from 'node:test';
 import { Client as PgClient } from 'pg';
 import type { Database } from '../../src/db/database.js';
 import { migrate } from '../../src/db/migrate.js';
-import { connectedAs } from '../support/connected-as.js';
+import { connectedAs, giveToPlainOwner } from '../support/connected-as.js';
 import { openDatabase, openLog } from '../support/log.js';
 import { createStorage, engineNames, stopServers } from '../support/storage.js';
 import type { TestStorage } from '../support/storage.js';
@@ -16,18 +16,15 @@ after(stopServers);
 /** The storage's database, for its plain owner. */
 async function openAsPlainOwner({ engine, config }: TestStorage): Promise<Database> {
   const role = `plain_${randomBytes(6).toString('hex')}`;
-  const create = `CREATE ROLE ${role} LOGIN CREATEROLE NOSUPERUSER`;
   if (config.databaseUrl === null) {
     const database = await openDatabase({ engine, config, remove: () => Promise.resolve() });
-    await database.transaction({ role: 'owner' }, (tx) =>
-      tx.script(`${create}; ALTER DATABASE postgres OWNER TO ${role}`),
-    );
+    await giveToPlainOwner(database, role);
     return connectedAs(role, database);
   }
   const url = new URL(config.databaseUrl);
   const superuser = new PgClient(config.databaseUrl);
   await superuser.connect();
-  await superuser.query(create);
+  await superuser.query(`CREATE ROLE ${role} LOGIN CREATEROLE NOSUPERUSER`);
   await superuser.query(`ALTER DATABASE ${url.pathname.slice(1)} OWNER TO ${role}`);
   await superuser.end();
   url.username = role;
