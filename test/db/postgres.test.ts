@@ -160,12 +160,16 @@ describe(
     it('gives up a session that is silent for too long, but not while it is the disk that keeps it waiting', async () => {
       const config = { connectionString: engine.url };
       for (const waits of [false, true]) {
-        const options = { clock: systemClock, stallMsMax: 300, waitsForDisk: () => waits };
+        let halves = 0;
+        const onHalfStalled = (): void => void halves++;
+        const options = { clock: systemClock, stallMsMax: 300, onHalfStalled, waitsForDisk: () => waits };
         const session = await WireSession.open(config, options);
+        assert.equal(halves, 0, 'told of a session that made progress');
         const slow = session.transaction(owner, (tx) => tx.query(statement('SELECT pg_sleep(1)')));
         if (waits) assert.equal((await slow).rowCount, 1);
         else await assert.rejects(slow, ofKind('unavailable'));
         assert.equal(session.usable, waits);
+        assert.equal(halves, 1);
         session.destroy(new Error('the test is over'));
         await session.ended;
       }

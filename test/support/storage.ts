@@ -9,7 +9,7 @@ import type { PostgresServer } from './postgres-server.js';
 export type EngineName = 'embedded' | 'postgres';
 export const engineNames: readonly EngineName[] = ['embedded', 'postgres'];
 
-/** An empty place to store in, of which any number of nodes (one, on the embedded engine) can be started, one after the other or at once. */
+/** A place to store in that holds nothing of anybody, of which any number of nodes (one, on the embedded engine) can be started, one after the other or at once. */
 export interface TestStorage {
   readonly engine: EngineName;
   readonly config: Pick<Config, 'dataDir' | 'databaseUrl'>;
