@@ -1,4 +1,4 @@
-import type { Database } from '../db/database.js';
+import type { Database, Transaction } from '../db/database.js';
 import type { EventRow } from '../db/sql/events.js';
 import { findEvent } from '../db/sql/events.js';
 import type { EventAddress } from './event-id.js';
@@ -12,5 +12,7 @@ export async function readEvent(
 ): Promise<EventRow | null> {
   if (address.org !== org) return null;
   const scope = { role: 'app', org, priority: 'read' } as const;
-  return database.transaction(scope, (tx) => findEvent(tx, org, address, wantsPayload));
+  // A query of its own has its COMMIT sent with it: the engine's one session is not held for another turn of a busy event loop.
+  const single: Pick<Transaction, 'query'> = { query: (statement, values) => database.query(scope, statement, values) };
+  return findEvent(single, org, address, wantsPayload);
 }

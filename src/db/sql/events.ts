@@ -47,7 +47,7 @@ const findStatement = {
 };
 
 export async function findEvent(
-  tx: Transaction,
+  tx: Pick<Transaction, 'query'>,
   org: string,
   address: { readonly epoch: number; readonly position: number; readonly day: number },
   wantsPayload: boolean,
