@@ -17,25 +17,25 @@ export function tablesToVacuum(deadRowsMin: number): string {
     ORDER BY n_dead_tup DESC`;
 }
 
-export interface FreezeLimits {
-  /** In transactions: younger tables are left alone. */
-  readonly ageMin: number;
-  /** Of 8 KiB: larger tables are left alone, until they are `ageForced` transactions old. */
-  readonly pagesMax: number;
-  readonly ageForced: number;
+export interface UnfrozenRow {
+  name: string;
+  /** Of 8 KiB, with those of values stored aside. */
+  pages: number;
+  /** Whether it is `ageMin` transactions old, or older. */
+  is_old: boolean;
 }
 
-/** The smallest table whose transaction ids should be frozen, if any. Partitions from `today` on are still written to. */
-export function tablesToFreeze({ ageMin, pagesMax, ageForced }: FreezeLimits, today: string): string {
+/** Tables that are old, or have at least so many pages which no freezing has been over, the most first. */
+export function tablesToFreeze(ageMin: number, pagesMin: number): string {
   return `
-    SELECT c.oid::regclass::text AS name
-    FROM pg_class AS c
-    WHERE c.relkind IN ('r', 'm') AND c.relpersistence = 'p'
-      AND age(c.relfrozenxid) >= ${ageMin}
-      AND (NOT c.relispartition OR c.relname < '${today}')
-      AND (pg_relation_size(c.oid) <= ${pagesMax} * 8192::bigint OR age(c.relfrozenxid) >= ${ageForced})
-    ORDER BY pg_relation_size(c.oid)
-    LIMIT 1`;
+    SELECT name, pages, is_old FROM (
+      SELECT c.oid::regclass::text AS name, GREATEST(age(c.relfrozenxid), age(t.relfrozenxid)) >= ${ageMin} AS is_old,
+        ((pg_relation_size(c.oid) + coalesce(pg_relation_size(t.oid), 0)) / 8192 - c.relallfrozen - coalesce(t.relallfrozen, 0))::integer AS pages
+      FROM pg_class AS c LEFT JOIN pg_class AS t ON t.oid = c.reltoastrelid
+      WHERE c.relkind IN ('r', 'm') AND c.relpersistence = 'p'
+    ) AS tables
+    WHERE is_old OR pages >= ${pagesMin}
+    ORDER BY pages DESC`;
 }
 
 /** Does not give pages back to the file system: that needs a lock which stops everybody. */
