@@ -164,7 +164,7 @@ describe('maintenance of the embedded engine', async () => {
   it('tries a freezing that failed again at the next look, not a day later', async () => {
     let failing = true;
     const frozen: string[] = [];
-    const maintain = async <Row>(text: string): Promise<Row[]> => {
+    const maintainOrFail = async <Row>(text: string): Promise<Row[]> => {
       if (!text.startsWith('VACUUM')) return [{ name: 'events', pages: 5_000, is_old: true, bytes: '0' }] as Row[];
       if (failing) throw new Error('no');
       frozen.push(text);
@@ -173,7 +173,7 @@ describe('maintenance of the embedded engine', async () => {
     const failures: unknown[] = [];
     const clock = new TestClock();
     const maintenance = new EmbeddedMaintenance({
-      engine: { maintain, fsyncs: 0 },
+      engine: { maintain: maintainOrFail, fsyncs: 0 },
       clock,
       onDone: () => {},
       onLarge: () => {},

@@ -2,11 +2,12 @@ import assert from 'node:assert/strict';
 import { randomInt } from 'node:crypto';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import type { TestContext } from 'node:test';
+import { setTimeout as pause } from 'node:timers/promises';
 import { runExport } from '../../src/cli/export.js';
 import { runImport } from '../../src/cli/import.js';
 import { decodeEventId } from '../../src/event-log/event-id.js';
@@ -55,6 +56,28 @@ function sourceBytes(): Promise<Buffer> {
   })();
   return source;
 }
+
+test('a long import into the embedded engine is maintained as a server is: a checkpoint while it runs', async () => {
+  const [storage, bytes] = await Promise.all([storageOf('embedded'), sourceBytes()]);
+  assert.ok(storage !== null);
+  const command = sluice(storage, ['import', '-']);
+  const lastCheckpointAt = async (): Promise<number> =>
+    (await stat(join(storage.config.dataDir, 'pg', 'global', 'pg_control'))).mtimeMs;
+  const write = (from: number, to: number): Promise<unknown> =>
+    new Promise((resolve) => command.child.stdin.write(bytes.subarray(from, to), resolve));
+  // More than a pipe holds: when it is written, the engine is open and the import has begun.
+  const [first, second] = [Math.floor(bytes.length * 0.1), Math.floor(bytes.length * 0.9)];
+  await write(0, first);
+  const before = await lastCheckpointAt();
+  await write(first, second);
+  const giveUpAt = Date.now() + 20_000;
+  while ((await lastCheckpointAt()) === before) {
+    assert.ok(Date.now() < giveUpAt, 'no checkpoint in 20 s');
+    await pause(100);
+  }
+  command.child.stdin.end(bytes.subarray(second));
+  assert.equal((await command.ended).code, 0);
+});
 
 for (const engine of engineNames) {
   test(`on ${engine}, an import that is killed again and again ends with all that was exported, and the epoch raised once`, async (t) => {
