@@ -25,6 +25,7 @@ import { Readiness } from './http/readiness.js';
 import { routeTable } from './http/routes/table.js';
 import { HttpServer, preloadHttp } from './http/server.js';
 import { Inbox } from './inbox/inbox.js';
+import { Inboxes } from './inbox/inboxes.js';
 import { bodyBytesMax } from './ingest/envelope.js';
 import { GroupCommit } from './ingest/group-commit.js';
 import { storeBatch } from './ingest/store-batch.js';
@@ -115,7 +116,8 @@ export async function composeServer(parts: Parts): Promise<RunningServer> {
     queueBytesMax: config.queueBytesMax,
     queueAgeMsMax: config.queueAgeMsMax,
   });
-  const inbox = new Inbox(database, clock, wakeups);
+  const inbox = new Inbox(database, clock, wakeups, (org) => announcer.appended([org]));
+  const inboxes = new Inboxes(database, clock);
   const readiness = new Readiness(
     clock,
     () => probeStorage(database, Math.floor(clock.now() / 86_400_000)),
@@ -135,7 +137,7 @@ export async function composeServer(parts: Parts): Promise<RunningServer> {
     host: config.host,
     port: config.port,
     admission: { authenticator, limiter, keyUsage, bodyBytesMax },
-    routes: routeTable({ database, ingest, inbox, keys, orgs, cursors, clock, readiness, telemetry }),
+    routes: routeTable({ database, ingest, inbox, inboxes, keys, orgs, cursors, clock, readiness, telemetry }),
     telemetry,
     log,
     clock,

@@ -15,6 +15,7 @@ export interface Telemetry {
   readonly headBlockersEnded: Counter;
   readonly eventsHandedOut: Counter<'redelivery'>;
   readonly eventsAcknowledged: Counter;
+  readonly eventsReleased: Counter;
   readonly backgroundFailures: Counter<'task'>;
 }
 
@@ -107,6 +108,11 @@ export function createTelemetry(): Telemetry {
     eventsAcknowledged: new Counter({
       name: 'sluice_inbox_events_acknowledged_total',
       help: 'Events acknowledged.',
+      registers,
+    }),
+    eventsReleased: new Counter({
+      name: 'sluice_inbox_events_released_total',
+      help: 'Events given back before their lease ended.',
       registers,
     }),
     backgroundFailures: new Counter({

@@ -1,11 +1,11 @@
 /**
  * Who waits for an org's log to grow. A waiter registers before it looks, so that what is appended between its look and its wait wakes it.
  *
- * A growth wakes one waiter, the one that has waited longest; when it leaves with events, or without having looked, it wakes the next. So a
- * thousand waiters cost one look, not a thousand.
+ * A growth wakes one waiter of every group, the one that has waited longest; when it leaves with events, or without having looked, it wakes the
+ * next of its group. So a thousand waiters of one subscription cost one look, not a thousand.
  */
 export class Wakeups {
-  readonly #waiters = new Map<string, Set<() => void>>();
+  readonly #waiters = new Map<string, Map<unknown, Set<() => void>>>();
   #count = 0;
 
   get waiting(): number {
@@ -13,31 +13,40 @@ export class Wakeups {
   }
 
   waitingFor(org: string): number {
-    return this.#waiters.get(org)?.size ?? 0;
+    let waiting = 0;
+    for (const group of this.#waiters.get(org)?.values() ?? []) waiting += group.size;
+    return waiting;
   }
 
-  /** Calls `wake` when it is this waiter's turn to look, until the returned function is called. */
-  register(org: string, wake: () => void): () => void {
+  /** Calls `wake` when it is this waiter's turn to look, until the returned function is called. Who looks at the same thing is of one group. */
+  register(org: string, group: unknown, wake: () => void): () => void {
     // A wrapper, so that registering one function twice makes two waiters.
     const waiter = (): void => wake();
-    const waiters = this.#waiters.get(org) ?? new Set();
-    this.#waiters.set(org, waiters.add(waiter));
+    const groups = this.#waiters.get(org) ?? new Map<unknown, Set<() => void>>();
+    const waiters = groups.get(group) ?? new Set();
+    this.#waiters.set(org, groups.set(group, waiters.add(waiter)));
     this.#count++;
     return () => {
       if (!waiters.delete(waiter)) return;
       this.#count--;
-      if (waiters.size === 0 && this.#waiters.get(org) === waiters) this.#waiters.delete(org);
+      if (waiters.size === 0 && groups.get(group) === waiters) groups.delete(group);
+      if (groups.size === 0 && this.#waiters.get(org) === groups) this.#waiters.delete(org);
     };
   }
 
-  wake(org: string): void {
-    for (const waiter of this.#waiters.get(org) ?? []) {
-      waiter();
-      return;
+  /** One waiter of every group, or of one, looks. */
+  wake(org: string, group?: unknown): void {
+    const groups = this.#waiters.get(org);
+    if (groups === undefined) return;
+    for (const waiters of group === undefined ? groups.values() : [groups.get(group) ?? []]) {
+      for (const waiter of waiters) {
+        waiter();
+        break;
+      }
     }
   }
 
-  /** Something may have been missed: one waiter of each org looks. */
+  /** Something may have been missed: one waiter of each group looks. */
   wakeAll(): void {
     for (const org of this.#waiters.keys()) this.wake(org);
   }

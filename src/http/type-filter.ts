@@ -1,22 +1,20 @@
-import type { TypeFilter } from '../db/sql/events.js';
+import type { TypeFilter } from '../db/sql/type-filter.js';
 import { invalid } from '../errors.js';
+import { typeFilterOf } from '../subscriptions/filter.js';
 
 const patternPattern = /^(?:\*|[A-Za-z0-9][A-Za-z0-9._\-:/]{0,254}|[A-Za-z0-9][A-Za-z0-9._\-:/]{0,252}\.\*)$/;
 
 /** Patterns one filter may have. */
 export const typePatternsMax = 100;
 
-/** Type patterns: a type, `user.*` for whatever follows `user.`, `*` for all. Null: every type. */
+/** The filter of a query. Null: every type. Throws `validation_failed` for what is no pattern. */
 export function parseTypeFilter(patterns: readonly string[] | undefined): TypeFilter | null {
-  if (patterns === undefined) return null;
-  for (const pattern of patterns) {
-    if (!patternPattern.test(pattern)) {
-      throw invalid({ path: '?type', message: 'must be an event type, a prefix that ends in ".*", or "*"' });
-    }
-  }
-  if (patterns.includes('*')) return null;
-  return {
-    exact: patterns.filter((pattern) => !pattern.endsWith('.*')),
-    prefixes: patterns.filter((pattern) => pattern.endsWith('.*')).map((pattern) => pattern.slice(0, -1)),
-  };
+  checkPatterns(patterns ?? [], '?type');
+  return typeFilterOf(patterns ?? null);
+}
+
+/** Throws `validation_failed` for what is no pattern, naming `path`. */
+export function checkPatterns(patterns: readonly string[], path: string): void {
+  if (patterns.every((pattern) => patternPattern.test(pattern))) return;
+  throw invalid({ path, message: 'must be an event type, a prefix that ends in ".*", or "*"' });
 }

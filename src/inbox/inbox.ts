@@ -1,7 +1,8 @@
 import { randomBytes } from 'node:crypto';
 import type { Clock } from '../clock.js';
 import type { Database } from '../db/database.js';
-import { Problem } from '../errors.js';
+import { invalid, Problem } from '../errors.js';
+import type { EventAddress } from '../event-log/event-id.js';
 import { decodeEventId } from '../event-log/event-id.js';
 import type { Wakeups } from '../event-log/wakeups.js';
 import { decodeRandomId, encodeRandomId, orgNumber } from '../ids.js';
@@ -9,6 +10,12 @@ import type { Acknowledgement } from '../subscriptions/acknowledge.js';
 import { acknowledge, acknowledgeLease } from '../subscriptions/acknowledge.js';
 import type { Received } from '../subscriptions/receive.js';
 import { receive } from '../subscriptions/receive.js';
+import { redrive } from '../subscriptions/redrive.js';
+import { extend, release } from '../subscriptions/release.js';
+import type { SeekTarget } from '../subscriptions/seek.js';
+import { seek } from '../subscriptions/seek.js';
+import { parseTime } from '../time-format.js';
+import { noInbox } from './inboxes.js';
 
 /** The inbox `default` of every org is its subscription 0. */
 export const defaultInbox = 0;
@@ -18,6 +25,8 @@ const waitersPerOrgMax = 1_000;
 const waitersMax = 10_000;
 /** Without any notification, a waiter looks again after this time: the net under the messages between nodes. */
 const pollMs = 5_000;
+/** How often one receive looks on when all it looked at was passed over. */
+const looksMax = 20;
 
 export interface ReceiveOptions {
   readonly eventsMax: number;
@@ -49,6 +58,8 @@ export class Inbox {
     private readonly database: Database,
     private readonly clock: Clock,
     private readonly wakeups: Wakeups,
+    /** Wakes who waits for this org's events, on every node. */
+    private readonly announce: (org: string) => void,
   ) {
     // The embedded engine has no other node whose message could be lost.
     this.#pollMs = database.engine === 'embedded' ? Infinity : pollMs;
@@ -67,7 +78,7 @@ export class Inbox {
     const endsWaitAtMs = this.clock.monotonic() + options.waitSeconds * 1000;
     const wait = new Wait(this.clock, options.signal);
     if (options.waitSeconds > 0) this.#refuseTooManyWaiters(org);
-    const unregister = options.waitSeconds > 0 ? this.wakeups.register(org, wait.wake) : () => {};
+    const unregister = options.waitSeconds > 0 ? this.wakeups.register(org, subscription, wait.wake) : () => {};
     this.#drains.add(wait.wake);
     try {
       for (;;) {
@@ -87,12 +98,12 @@ export class Inbox {
     } finally {
       unregister();
       this.#drains.delete(wait.wake);
-      if (wait.woken) this.wakeups.wake(org);
+      if (wait.woken) this.wakeups.wake(org, subscription);
     }
   }
 
   async #receiveOnce(org: string, subscription: number, options: ReceiveOptions): Promise<Delivery> {
-    for (;;) {
+    for (let look = 1; ; look++) {
       const nowMs = this.clock.now();
       const lease = { id: newLeaseId(org), endsAtMs: nowMs + options.leaseSeconds * 1000 };
       const received = await receive(this.database, {
@@ -106,19 +117,16 @@ export class Inbox {
       });
       if (received === null) throw noInbox();
       if (received.events.length > 0) return { lease, received };
-      if (!received.moreDue) return { lease: null, received };
+      // A filter may pass over millions; the client asks again, and begins where this ends.
+      if (!received.moreDue || look === looksMax) return { lease: null, received };
     }
   }
 
   /** Acknowledges events by id. Ids of other orgs, and texts that are no id, are unknown like those of no event. */
   async acknowledge(org: string, subscription: number, ids: readonly string[]): Promise<AckResult> {
-    const addresses = ids.map((id) => {
-      const address = decodeEventId(id);
-      return address?.org === org ? address : null;
-    });
+    const addresses = ids.map((id) => addressOf(org, id));
     const own = addresses.filter((address) => address !== null);
-    const results = await acknowledge(this.database, org, subscription, own);
-    if (results === null) throw noInbox();
+    const results = found(await acknowledge(this.database, org, subscription, own));
     let next = 0;
     const all = addresses.map((address): Acknowledgement =>
       address === null ? 'unknown' : (results[next++] ?? 'unknown'),
@@ -132,10 +140,62 @@ export class Inbox {
 
   /** Acknowledges what a lease still holds. Throws `not_found` for a lease of another org, or a text that is no lease id. */
   async acknowledgeLease(org: string, subscription: number, lease: string): Promise<AckResult> {
-    if (leaseOrg(lease) !== org) throw new Problem('not_found', 'There is no such lease.');
-    const acknowledged = await acknowledgeLease(this.database, org, subscription, lease);
-    if (acknowledged === null) throw noInbox();
+    requireOwn(org, lease);
+    const acknowledged = found(await acknowledgeLease(this.database, org, subscription, lease));
     return { acknowledged, alreadyAcknowledged: 0, unknown: [] };
+  }
+
+  /** Gives events back, to be handed out again after `delaySeconds`. Returns how many. Throws as `acknowledgeLease` does. */
+  async release(
+    org: string,
+    subscription: number,
+    what: { readonly ids: readonly string[] } | { readonly lease: string },
+    delaySeconds: number,
+  ): Promise<number> {
+    if ('lease' in what) requireOwn(org, what.lease);
+    const nowMs = this.clock.now();
+    const released = await release(this.database, {
+      org,
+      subscription,
+      what: 'lease' in what ? what : { addresses: ownAddresses(org, what.ids) },
+      nowMs,
+      availableAtMs: nowMs + delaySeconds * 1000,
+      waitingId: newWaitingId(),
+    });
+    // Also for a later time: who waits must know when to look.
+    this.announce(org);
+    return found(released);
+  }
+
+  /** Returns when the lease ends now. Throws `lease_expired` where it has ended or everything in it is settled, and as `acknowledgeLease` does. */
+  async extend(org: string, subscription: number, lease: string, leaseSeconds: number): Promise<number> {
+    requireOwn(org, lease);
+    const nowMs = this.clock.now();
+    const endsAtMs = nowMs + leaseSeconds * 1000;
+    if (!found(await extend(this.database, { org, subscription, lease, nowMs, endsAtMs }))) {
+      throw new Problem('lease_expired', 'This lease has ended, or everything in it is settled. Receive again.');
+    }
+    this.announce(org);
+    return endsAtMs;
+  }
+
+  /** As `seek` of the subscription. Throws `not_found` for what is no event of this org. */
+  async seek(org: string, subscription: number, to: SeekTarget): Promise<void> {
+    if (!found(await seek(this.database, org, subscription, to))) throw noEvent();
+    this.announce(org);
+  }
+
+  /** Makes dead letters pending again. Returns how many. */
+  async redrive(org: string, subscription: number, what: { readonly ids: readonly string[] } | 'all'): Promise<number> {
+    const redriven = await redrive(this.database, {
+      org,
+      subscription,
+      what: what === 'all' ? what : { addresses: ownAddresses(org, what.ids) },
+      nowMs: this.clock.now(),
+      waitingId: newWaitingId(),
+    });
+    this.announce(org);
+    return found(redriven);
   }
 
   #refuseTooManyWaiters(org: string): void {
@@ -193,11 +253,45 @@ function newLeaseId(org: string): string {
   return encodeRandomId('lse', bytes);
 }
 
-function leaseOrg(lease: string): string | null {
+function requireOwn(org: string, lease: string): void {
   const bytes = decodeRandomId('lse', lease);
-  return bytes === null ? null : String(bytes.readUIntBE(0, orgBytes));
+  if (bytes === null || String(bytes.readUIntBE(0, orgBytes)) !== org) {
+    throw new Problem('not_found', 'There is no such lease.');
+  }
 }
 
-function noInbox(): Problem {
-  return new Problem('not_found', 'There is no such inbox.');
+/** No lease id: nobody can name it. */
+function newWaitingId(): string {
+  return `wait_${randomBytes(12).toString('base64url')}`;
+}
+
+function ownAddresses(org: string, ids: readonly string[]): EventAddress[] {
+  return ids.map((id) => addressOf(org, id)).filter((address) => address !== null);
+}
+
+function addressOf(org: string, id: string): EventAddress | null {
+  const address = decodeEventId(id);
+  return address?.org === org ? address : null;
+}
+
+/** Parses where a seek or a new inbox begins. Throws `validation_failed` naming `path`, and `not_found` for an event of another org. */
+export function parseSeekTarget(org: string, text: string, path: string): SeekTarget {
+  if (text === 'beginning' || text === 'now') return { to: text };
+  if (text.startsWith('evt_')) {
+    const address = addressOf(org, text);
+    if (address === null) throw noEvent();
+    return { to: 'event', address };
+  }
+  const time = parseTime(text);
+  if ('ms' in time) return { to: 'time', atMs: time.ms };
+  throw invalid({ path, message: 'must be "beginning", "now", an RFC 3339 time or the id of an event' });
+}
+
+function found<Value>(value: Value | null): Value {
+  if (value === null) throw noInbox();
+  return value;
+}
+
+function noEvent(): Problem {
+  return new Problem('not_found', 'There is no such event.');
 }

@@ -1,11 +1,13 @@
 import type { Database, Transaction } from '../db/database.js';
 import { existingEvents } from '../db/sql/events.js';
-import { deleteDeadLetters, findLease, leasesHolding, removeFromLeases } from '../db/sql/leases.js';
+import { deleteDeadAt, findLease, leasesHolding, removeFromLeases } from '../db/sql/leases.js';
 import type { Head, SubscriptionRow } from '../db/sql/subscriptions.js';
 import { lockSubscription, moveSubscription, readHead } from '../db/sql/subscriptions.js';
 import { Problem } from '../errors.js';
+import { segmentsOf, wants } from './filter.js';
 import { PositionSet } from './position-set.js';
-import { readNext } from './read-bounded.js';
+import { readBounded, readNext } from './read-bounded.js';
+import { unmoved } from './receive.js';
 
 /** An event of the org, as its id names it. */
 export interface AcknowledgedAddress {
@@ -41,7 +43,8 @@ export function acknowledge(
     // An id can claim any day; only the days of this org's log are looked into, each of which is a partition to lock.
     const possible = addresses.filter(({ day }) => day >= head.firstDay && day <= head.day);
     const existing = possible.length === 0 ? [] : await existingEvents(tx, org, possible);
-    const stored = new Map(existing.map((event) => [addressKey(event), event]));
+    const wanted = existing.filter(({ position, type }) => wants(state.filters, position, type));
+    const stored = new Map(wanted.map((event) => [addressKey(event), event]));
     const events = [...stored.values()].toSorted((a, b) => a.position - b.position);
     const newly = await settleEvents(tx, org, subscription, state, head, events);
     return addresses.map((address) => {
@@ -70,12 +73,7 @@ export function acknowledgeLease(
     if (row === null) return 0;
     const events = PositionSet.parse(row.positions).size;
     await removeFromLeases(tx, org, subscription, [lease], row.positions);
-    await moveSubscription(tx, org, subscription, {
-      cursor: Number(state.cursor),
-      cursorDay: state.cursor_day,
-      ahead: state.ahead,
-      heldChange: -events,
-    });
+    await moveSubscription(tx, org, subscription, unmoved(state, { heldChange: -events }));
     return events;
   });
 }
@@ -93,29 +91,24 @@ async function settleEvents(
   const positions = events.map((event) => event.position);
   const ahead = PositionSet.parse(state.ahead);
   const newlyAhead = positions.filter((position) => position > Number(state.cursor) && !ahead.has(position));
-  const dead = await deleteDeadLetters(tx, org, subscription, positions);
+  const dead = (await deleteDeadAt(tx, org, subscription, positions)).map(({ position }) => position);
   const held = await releaseHeld(tx, org, subscription, positions);
+  const change = { heldChange: -held.length, deadChange: -dead.length };
   if (newlyAhead.length > 0) {
     const aheadNow = PositionSet.union([ahead, PositionSet.of(newlyAhead)]);
     const { cursor, cursorDay } = await passOver(tx, org, state, head, aheadNow, events);
     const rest = aheadNow.after(cursor);
     if (rest.ranges.length > aheadRangesMax) throw tooScattered();
-    const to = { cursor, cursorDay, ahead: rest.toString(), heldChange: -held.length };
-    await moveSubscription(tx, org, subscription, to);
-  } else if (held.length > 0) {
-    await moveSubscription(tx, org, subscription, {
-      cursor: Number(state.cursor),
-      cursorDay: state.cursor_day,
-      ahead: state.ahead,
-      heldChange: -held.length,
-    });
+    await moveSubscription(tx, org, subscription, { cursor, cursorDay, ahead: rest.toString(), ...change });
+  } else if (held.length > 0 || dead.length > 0) {
+    await moveSubscription(tx, org, subscription, unmoved(state, change));
   }
   return new Set([...newlyAhead, ...dead, ...held]);
 }
 
 /**
- * Where the cursor may go when `ahead` is done: right below the first event above it that is not. Gaps are passed, so that a consumer that
- * only lists and acknowledges leaves no range behind at every gap of the log.
+ * Where the cursor may go when `ahead` is done: right below the first event above it that is wanted and not done. Gaps and what the filter does not
+ * want are passed, so that a consumer that only lists and acknowledges leaves no range behind at each of them.
  */
 async function passOver(
   tx: Transaction,
@@ -127,14 +120,23 @@ async function passOver(
 ): Promise<{ readonly cursor: number; readonly cursorDay: number }> {
   const [cursor, end] = [Number(state.cursor), ahead.last ?? 0];
   const open = PositionSet.range(cursor + 1, end).minus(ahead);
-  if (!open.isEmpty) {
-    const days = { first: state.cursor_day, last: head.day };
-    const next = (await readNext(tx, org, open, days, 1, false)).events[0];
+  const days = { first: state.cursor_day, last: head.day };
+  for (const { positions, types } of segmentsOf(state.filters, open)) {
+    const page =
+      types === null
+        ? await readNext(tx, org, positions, days, 1, false)
+        : await readBounded(tx, org, positions, days, [types, null], 1, false);
+    const [next] = page.events;
     if (next !== undefined) return { cursor: Number(next.position) - 1, cursorDay: next.day };
+    if (!page.exhausted) {
+      // More than one acknowledgement looks at: as far as it came.
+      const { position, day } = page.reached ?? { position: cursor, day: state.cursor_day };
+      return { cursor: position, cursorDay: day };
+    }
   }
   // The days of the acknowledged events are known, and days never decrease along the log.
-  const days = events.map((event) => event.day);
-  return { cursor: end, cursorDay: Math.max(state.cursor_day, ...days) };
+  const eventDays = events.map((event) => event.day);
+  return { cursor: end, cursorDay: Math.max(state.cursor_day, ...eventDays) };
 }
 
 async function releaseHeld(

@@ -1,8 +1,10 @@
 import type { Database, Transaction } from '../db/database.js';
-import type { EventRow, TypeFilter } from '../db/sql/events.js';
+import type { EventRow } from '../db/sql/events.js';
+import type { TypeFilter } from '../db/sql/type-filter.js';
 import { deadLettersAt, leasesHolding } from '../db/sql/leases.js';
 import { countEvents, readSubscriptionSets } from '../db/sql/subscriptions.js';
 import type { SubscriptionSetsRow } from '../db/sql/subscriptions.js';
+import { firstSegment, segmentsOf } from './filter.js';
 import { PositionSet } from './position-set.js';
 import { readBounded } from './read-bounded.js';
 
@@ -49,16 +51,25 @@ export function peek(database: Database, request: PeekRequest): Promise<PeekPage
       request.status === undefined ? PositionSet.union([parsed.pending, parsed.leased]) : parsed[request.status];
     const open = wanted.after(request.after?.position ?? 0);
     const days = { first: request.after?.day ?? firstDay(request.status, sets), last: sets.head_day };
-    const page = await readBounded(tx, request.org, open, days, request.types, request.limit, request.wantsPayload);
+    const segment = firstSegment(sets.filters, open);
+    const filters = [segment?.types ?? null, request.types] as const;
+    const positions = segment?.positions ?? open;
+    const page = await readBounded(tx, request.org, positions, days, filters, request.limit, request.wantsPayload);
     const attempts = await attemptsOf(tx, request, page.events);
+    const isLast = open.after(segment?.last ?? Infinity).isEmpty;
     const reached = page.reached ?? { position: request.after?.position ?? 0, day: page.dayReached };
+    // The next version of the filter begins on a day that is not known yet, but not before what was reached.
+    const place =
+      page.exhausted && segment !== null
+        ? { position: segment.last, day: page.reached?.day ?? days.first }
+        : { position: reached.position, day: page.dayReached };
     return {
       events: page.events.map((event) => {
         const position = Number(event.position);
         const status = statusOf(parsed, position);
         return { event, status, attempts: status === 'delivered' ? null : (attempts.get(position) ?? 0) };
       }),
-      next: page.exhausted ? null : { position: reached.position, day: page.dayReached },
+      next: page.exhausted && isLast ? null : place,
     };
   });
 }
@@ -91,13 +102,15 @@ export async function readStats(
   const parsed = parseSets(sets);
   let pending = 0;
   let oldest: Date | null = null;
-  let [page, rest] = parsed.pending.splitAt(countedPositionsMax);
-  while (!page.isEmpty) {
-    const positions = page.toString();
-    const counted = await database.transaction(scope, (tx) => countEvents(tx, org, positions, days));
-    pending += counted.events;
-    oldest ??= counted.oldest;
-    [page, rest] = rest.splitAt(countedPositionsMax);
+  for (const segment of segmentsOf(sets.filters, parsed.pending)) {
+    let [page, rest] = segment.positions.splitAt(countedPositionsMax);
+    while (!page.isEmpty) {
+      const positions = page.toString();
+      const counted = await database.transaction(scope, (tx) => countEvents(tx, org, positions, days, segment.types));
+      pending += counted.events;
+      oldest ??= counted.oldest;
+      [page, rest] = rest.splitAt(countedPositionsMax);
+    }
   }
   // Leases and dead letters hold positions of events only, never of gaps.
   return {

@@ -1,7 +1,8 @@
 import type { Transaction } from '../db/database.js';
-import type { EventRow, ScanRow, TypeFilter } from '../db/sql/events.js';
+import type { EventRow, ScanRow } from '../db/sql/events.js';
 import { readEventsAt, scanEvents } from '../db/sql/events.js';
 import type { DayRange } from '../db/sql/subscriptions.js';
+import type { TypeFilter } from '../db/sql/type-filter.js';
 import { PositionSet } from './position-set.js';
 
 /** A reply that carries events stops here, but holds at least one. */
@@ -25,6 +26,10 @@ export interface Page {
   readonly exhausted: boolean;
 }
 
+/** What a subscription wants, and what was asked for: both must want an event. */
+export type Filters = readonly [own: TypeFilter | null, asked: TypeFilter | null];
+export const everything: Filters = [null, null];
+
 /**
  * Reads events at `positions` in log order, doing a bounded amount of work: at most `limit` events, `replyPayloadBytesMax` bytes,
  * `scannedEventsMax` events passed over by the filter, and a bounded number of days and statements. A page may be empty without being the last.
@@ -34,17 +39,17 @@ export async function readBounded(
   org: string,
   positions: PositionSet,
   days: DayRange,
-  types: TypeFilter | null,
+  filters: Filters,
   limit: number,
   wantsPayload: boolean,
 ): Promise<Page> {
   const [candidate, beyond] = positions.firstRanges(rangesPerStatementMax);
   // One more than is asked for tells whether anything is left.
-  const scanLimit = types === null ? limit + 1 : scannedEventsMax;
+  const scanLimit = filters.every((filter) => filter === null) ? limit + 1 : scannedEventsMax;
   let day = days.first;
   for (let statement = 0; statement < statementsMax && day <= days.last && !candidate.isEmpty; statement++) {
     const window = { first: day, last: Math.min(days.last, day + daysPerStatementMax - 1) };
-    const scanned = await scanEvents(tx, org, candidate.toString(), window, types, scanLimit);
+    const scanned = await scanEvents(tx, org, candidate.toString(), window, filters, scanLimit);
     const chosen = choose(scanned, limit, wantsPayload);
     if (scanned.length === 0) {
       day = window.last + 1;
@@ -81,10 +86,18 @@ export async function readNext(
   limit: number,
   wantsPayload: boolean,
 ): Promise<Page> {
-  let page = await readBounded(tx, org, positions, days, null, limit, wantsPayload);
+  let page = await readBounded(tx, org, positions, days, everything, limit, wantsPayload);
   while (page.events.length === 0 && !page.exhausted) {
     const open = page.reached === null ? positions : positions.after(page.reached.position);
-    page = await readBounded(tx, org, open, { first: page.dayReached, last: days.last }, null, limit, wantsPayload);
+    page = await readBounded(
+      tx,
+      org,
+      open,
+      { first: page.dayReached, last: days.last },
+      everything,
+      limit,
+      wantsPayload,
+    );
   }
   return page;
 }

@@ -2,10 +2,13 @@ import type { Database, Transaction } from '../db/database.js';
 import type { EventRow } from '../db/sql/events.js';
 import type { LeaseRow } from '../db/sql/leases.js';
 import { dueLeases, insertDeadLetters, insertLease, nextDueAt, removeFromLeases } from '../db/sql/leases.js';
-import type { DayRange, SubscriptionRow } from '../db/sql/subscriptions.js';
+import type { DayRange, Head, SubscriptionRow } from '../db/sql/subscriptions.js';
 import { lockSubscription, moveSubscription, readHead, readOutlook } from '../db/sql/subscriptions.js';
+import type { Segment } from './filter.js';
+import { firstSegment } from './filter.js';
 import { PositionSet } from './position-set.js';
-import { readNext } from './read-bounded.js';
+import type { Page } from './read-bounded.js';
+import { readBounded, readNext } from './read-bounded.js';
 
 export interface ReceiveRequest {
   readonly org: string;
@@ -30,7 +33,7 @@ export interface Received {
 
 /** How many ended leases one receive looks at. */
 const dueLeasesMax = 100;
-/** Positions that may be handed out and not done. At the cap nothing new is handed out until some are acknowledged. */
+/** Positions that may be handed out and not done, dead letters included. At the cap nothing new is handed out until some are done. */
 export const heldPositionsMax = 100_000;
 
 /**
@@ -54,14 +57,14 @@ export function receive(database: Database, request: ReceiveRequest): Promise<Re
     const buried = await bury(tx, request, dead);
     const living = due.filter((lease) => lease.attempt < state.max_attempts);
     const again = await redeliver(tx, request, living, state.max_attempts);
-    const heldChange = -buried - again.dropped;
+    const change = { heldChange: -buried - again.dropped, deadChange: buried };
     if (again.events.length > 0) {
-      if (heldChange !== 0) await moveSubscription(tx, request.org, request.subscription, unmoved(state, heldChange));
+      await noteChange(tx, request, state, change);
       return { events: again.events, attempt: again.attempt, moreDue: true, nextDueAtMs: null };
     }
-    const events = await advance(tx, request, state, heldChange);
+    const { events, moreAhead } = await advance(tx, request, state, change);
     const nextDue = events.length > 0 ? null : await nextDueAt(tx, request.org, request.subscription);
-    const moreDue = due.length === dueLeasesMax || again.dropped > 0;
+    const moreDue = due.length === dueLeasesMax || again.dropped > 0 || moreAhead;
     return { events, attempt: 1, moreDue, nextDueAtMs: nextDue?.getTime() ?? null };
   });
 }
@@ -71,7 +74,11 @@ function nothing(nextDue: Date | null): Received {
 }
 
 /** Moves leases whose last attempt has ended to the dead letters. Returns the number of positions. */
-async function bury(tx: Transaction, request: ReceiveRequest, dead: readonly LeaseRow[]): Promise<number> {
+export async function bury(
+  tx: Transaction,
+  request: Pick<ReceiveRequest, 'org' | 'subscription' | 'nowMs'>,
+  dead: readonly LeaseRow[],
+): Promise<number> {
   let positions = 0;
   for (const lease of dead) {
     await insertDeadLetters(tx, request.org, request.subscription, lease, new Date(request.nowMs));
@@ -129,35 +136,80 @@ function redeliveredShare(attempt: number, attemptsMax: number): 'all' | 'eighth
   return attempt < 3 ? 'all' : 'eighth';
 }
 
-/** Hands out events above the cursor and moves it past them, and past the gaps and the acknowledged events before them. */
+interface Change {
+  readonly heldChange: number;
+  readonly deadChange: number;
+}
+
+interface Advanced {
+  readonly events: readonly EventRow[];
+  /** The filter passed over all that one call looks at, and there is more. */
+  readonly moreAhead: boolean;
+}
+
+/** Hands out events above the cursor and moves it past them, and past the gaps and what is not wanted or done before them. */
 async function advance(
   tx: Transaction,
   request: ReceiveRequest,
   state: SubscriptionRow,
-  heldChange: number,
-): Promise<readonly EventRow[]> {
-  const { org, subscription } = request;
+  change: Change,
+): Promise<Advanced> {
+  const { org, subscription, wantsPayload } = request;
   const head = await readHead(tx, org);
   const cursor = Number(state.cursor);
-  const room = heldPositionsMax - Number(state.held) - heldChange;
+  const room = heldPositionsMax - Number(state.held) - Number(state.dead) - change.heldChange - change.deadChange;
   if (head === null || head.position <= cursor || room <= 0) {
-    if (heldChange !== 0) await moveSubscription(tx, org, subscription, unmoved(state, heldChange));
-    return [];
+    await noteChange(tx, request, state, change);
+    return { events: [], moreAhead: false };
   }
   const ahead = PositionSet.parse(state.ahead);
   const open = PositionSet.range(cursor + 1, head.position + 1).minus(ahead);
+  const segment = firstSegment(state.filters, open);
   const days = { first: state.cursor_day, last: head.day };
-  const page = await readNext(tx, org, open, days, Math.min(request.eventsMax, room), request.wantsPayload);
-  const reached = page.exhausted && page.events.length === 0 ? head : page.reached;
-  const newCursor = reached?.position ?? cursor;
+  const limit = Math.min(request.eventsMax, room);
+  const page =
+    segment === null
+      ? nothingOpen
+      : segment.types === null
+        ? await readNext(tx, org, segment.positions, days, limit, wantsPayload)
+        : await readBounded(tx, org, segment.positions, days, [segment.types, null], limit, wantsPayload);
+  const { position: newCursor, day } = reachedBy(page, segment, state, head);
   await insertNewLease(tx, request, 1, page.events);
   await moveSubscription(tx, org, subscription, {
     cursor: newCursor,
-    cursorDay: reached?.day ?? page.dayReached,
+    cursorDay: day,
     ahead: ahead.after(newCursor).toString(),
-    heldChange: heldChange + page.events.length,
+    heldChange: change.heldChange + page.events.length,
+    deadChange: change.deadChange,
   });
-  return page.events;
+  return { events: page.events, moreAhead: page.events.length === 0 && newCursor < head.position };
+}
+
+const nothingOpen: Page = { events: [], reached: null, dayReached: 0, exhausted: true };
+
+/** How far everything is either handed out or need not be. */
+function reachedBy(
+  page: Page,
+  segment: Segment | null,
+  state: SubscriptionRow,
+  head: Head,
+): { readonly position: number; readonly day: number } {
+  if (page.exhausted && page.events.length === 0) {
+    // The next version of the filter begins on a day not yet known, but not before the cursor's.
+    const endsAtHead = segment === null || segment.last >= head.position;
+    return endsAtHead ? head : { position: segment.last, day: state.cursor_day };
+  }
+  return page.reached ?? { position: Number(state.cursor), day: page.dayReached };
+}
+
+async function noteChange(
+  tx: Transaction,
+  { org, subscription }: ReceiveRequest,
+  state: SubscriptionRow,
+  change: Change,
+): Promise<void> {
+  if (change.heldChange === 0 && change.deadChange === 0) return;
+  await moveSubscription(tx, org, subscription, unmoved(state, change));
 }
 
 async function insertNewLease(
@@ -181,6 +233,7 @@ function daysOf(events: readonly EventRow[]): DayRange {
   return { first: Math.min(...days), last: Math.max(...days) };
 }
 
-function unmoved(state: SubscriptionRow, heldChange: number) {
-  return { cursor: Number(state.cursor), cursorDay: state.cursor_day, ahead: state.ahead, heldChange };
+/** A change of the counts alone. */
+export function unmoved(state: SubscriptionRow, change: { readonly heldChange: number; readonly deadChange?: number }) {
+  return { cursor: Number(state.cursor), cursorDay: state.cursor_day, ahead: state.ahead, ...change };
 }

@@ -14,7 +14,7 @@ import { TypeCompiler } from '@sinclair/typebox/compiler';
 import { formatTime, parseTime } from '../time-format.js';
 
 export const formatName = 'sluice-export';
-export const formatVersion = 1;
+export const formatVersion = 2;
 
 /** A chunk ends with the line that reaches one of these. */
 export const chunkLinesMax = 1_000;
@@ -72,6 +72,11 @@ export const dataLines = {
     cursor_day: day,
     ahead: positions,
     held: position,
+    dead: position,
+    skipped: positions,
+    filters: Type.Array(
+      Type.Object({ from: position, types: nullable(Type.Array(text)) }, { additionalProperties: false }),
+    ),
     created_at: time,
   }),
   lease: line('lease', {
@@ -82,6 +87,7 @@ export const dataLines = {
     positions,
     first_day: day,
     last_day: day,
+    waiting: Type.Boolean(),
   }),
   dead_letter: line('dead_letter', { subscription: number, position, day, attempts: number, died_at: time }),
   /** `payload` and `attributes` are strings that hold the stored JSON text, so that no reader and no writer of JSON can change a byte of it. */

@@ -52,6 +52,9 @@ export function stateLines({ org, keys, head, subscriptions, leases, deadLetters
         cursor_day: subscription.cursor_day,
         ahead: subscription.ahead,
         held: Number(subscription.held),
+        dead: Number(subscription.dead),
+        skipped: subscription.skipped,
+        filters: subscription.filters.map(({ from, types }) => ({ from, types: types === null ? null : [...types] })),
         created_at: timeText(subscription.created_at),
       }),
     ),
@@ -65,6 +68,7 @@ export function stateLines({ org, keys, head, subscriptions, leases, deadLetters
         positions: lease.positions,
         first_day: lease.first_day,
         last_day: lease.last_day,
+        waiting: lease.waiting,
       }),
     ),
     ...deadLetters.map((dead) =>

@@ -13,9 +13,9 @@ describe('wakeups', () => {
   test('call the waiter of the org that grew who has waited longest, and the next once that one has left', () => {
     const wakeups = new Wakeups();
     const woken: string[] = [];
-    const leave = wakeups.register('1', () => woken.push('first'));
-    wakeups.register('1', () => woken.push('second'));
-    wakeups.register('2', () => woken.push('other'));
+    const leave = wakeups.register('1', 0, () => woken.push('first'));
+    wakeups.register('1', 0, () => woken.push('second'));
+    wakeups.register('2', 0, () => woken.push('other'));
     wakeups.wake('1');
     assert.deepEqual(woken, ['first']);
     leave();
@@ -27,7 +27,7 @@ describe('wakeups', () => {
     const wakeups = new Wakeups();
     let woken = 0;
     const wake = (): void => void woken++;
-    const unregister = [wakeups.register('1', wake), wakeups.register('1', wake)];
+    const unregister = [wakeups.register('1', 0, wake), wakeups.register('1', 0, wake)];
     assert.deepEqual([wakeups.waiting, wakeups.waitingFor('1'), wakeups.waitingFor('2')], [2, 2, 0]);
     unregister[0]?.();
     unregister[0]?.();
@@ -63,7 +63,7 @@ function emptyInbox() {
       await next.promise;
     }
   };
-  return { clock, wakeups, inbox: new Inbox(database, clock, wakeups), looks, looked };
+  return { clock, wakeups, inbox: new Inbox(database, clock, wakeups, () => {}), looks, looked };
 }
 
 /** Lets everything run that needs no more than promises. */
@@ -137,7 +137,7 @@ describe('the announcer', () => {
     const announcer = new Announcer({ ...database, engine: 'embedded' }, wakeups, unexpected);
     await announcer.start();
     let woken = 0;
-    wakeups.register('1', () => woken++);
+    wakeups.register('1', 0, () => woken++);
     announcer.appended(['1']);
     assert.equal(woken, 1);
     await announcer.stop();
@@ -150,7 +150,7 @@ describe('the announcer', () => {
     const announcer = new Announcer(database, wakeups, unexpected);
     await announcer.start();
     const woken: string[] = [];
-    for (const org of ['1', '2', '3']) wakeups.register(org, () => woken.push(org));
+    for (const org of ['1', '2', '3']) wakeups.register(org, 0, () => woken.push(org));
     notify('1,3');
     assert.deepEqual(woken, ['1', '3']);
     gap();

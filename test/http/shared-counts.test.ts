@@ -14,7 +14,7 @@ function slowCounts() {
   const counts = new SharedCounts();
   const begun: Running[] = [];
   const ask = (org: string): Promise<SubscriptionStats | null> =>
-    counts.of(org, () => new Promise((succeed, fail) => void begun.push({ org, succeed, fail })));
+    counts.of(org, 0, () => new Promise((succeed, fail) => void begun.push({ org, succeed, fail })));
   return { begun, ask };
 }
 

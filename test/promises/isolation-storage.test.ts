@@ -6,6 +6,9 @@ import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import type { Database, Transaction } from '../../src/db/database.js';
 import { StorageError } from '../../src/db/database.js';
+import * as inboxes from '../../src/db/sql/inboxes.js';
+import * as positions from '../../src/db/sql/position-at.js';
+import { firstPositionOf, searchDay } from '../../src/db/sql/position-at.js';
 import { existingEvents, findEvent, readEventsAt, scanEvents } from '../../src/db/sql/events.js';
 import * as keys from '../../src/db/sql/keys.js';
 import * as leases from '../../src/db/sql/leases.js';
@@ -35,10 +38,11 @@ const later = new Date(now.getTime() + 3_600_000);
 /** Each returns what it found or changed of the victim: nothing, an empty list, 0 or null where it is walled off. */
 const attempts: Readonly<Record<string, (tx: Transaction, victim: Victim) => Promise<unknown>>> = {
   findEvent: (tx, { org, place }) => findEvent(tx, org, place, true),
-  scanEvents: (tx, { org, place }) => scanEvents(tx, org, all, daysOf(place), null, 10),
+  scanEvents: (tx, { org, place }) => scanEvents(tx, org, all, daysOf(place), [null, null], 10),
   readEventsAt: (tx, { org, place }) => readEventsAt(tx, org, all, daysOf(place), true),
   existingEvents: (tx, { org, place }) => existingEvents(tx, org, [place]),
-  countEvents: async (tx, { org, place }) => (await subscriptions.countEvents(tx, org, all, daysOf(place))).events,
+  countEvents: async (tx, { org, place }) =>
+    (await subscriptions.countEvents(tx, org, all, daysOf(place), null)).events,
   lockSubscription: (tx, { org }) => subscriptions.lockSubscription(tx, org, inbox),
   readOutlook: (tx, { org }) => subscriptions.readOutlook(tx, org, inbox),
   moveSubscription: (tx, { org, place }) =>
@@ -66,7 +70,24 @@ const attempts: Readonly<Record<string, (tx: Transaction, victim: Victim) => Pro
   insertDeadLetters: (tx, { org, lease }) =>
     changes(tx, 'dead_letters', () => leases.insertDeadLetters(tx, org, inbox, lease, now)),
   deadLettersAt: (tx, { org }) => leases.deadLettersAt(tx, org, inbox, [2]),
-  deleteDeadLetters: (tx, { org }) => leases.deleteDeadLetters(tx, org, inbox, [2]),
+  deleteDeadAt: (tx, { org }) => leases.deleteDeadAt(tx, org, inbox, [2]),
+  deleteDeadFrom: (tx, { org }) => leases.deleteDeadFrom(tx, org, inbox, 1),
+  dyingLeases: (tx, { org }) => leases.dyingLeases(tx, org, inbox, new Date(later.getTime() + 1), 1),
+  extendLease: (tx, { org, lease }) =>
+    changes(tx, 'leases', () => leases.extendLease(tx, org, inbox, lease.lease, now, now)),
+  setSkipped: (tx, { org }) => changes(tx, 'subscriptions', () => subscriptions.setSkipped(tx, org, inbox, all)),
+  firstPositionOf: (tx, { org, place }) => firstPositionOf(tx, org, daysOf(place)),
+  searchDay: (tx, { org, place }) => searchDay(tx, org, place.day, new Date(0)),
+  countInboxesForCreation: (tx, { org }) => inboxes.countInboxesForCreation(tx, org),
+  listInboxes: (tx, { org }) => inboxes.listInboxes(tx, org, '', 10),
+  findInbox: (tx, { org }) => inboxes.findInbox(tx, org, 'default'),
+  lockInbox: (tx, { org }) => inboxes.lockInbox(tx, org, 'default'),
+  insertInbox: (tx, { org, place }) => changes(tx, 'subscriptions', () => inboxes.insertInbox(tx, org, inboxOf(place))),
+  updateInbox: (tx, { org }) =>
+    changes(tx, 'subscriptions', () =>
+      inboxes.updateInbox(tx, org, inbox, { maxAttempts: 3, filters: [] }).catch(ignoreGone),
+    ),
+  deleteInboxRows: (tx, { org }) => changes(tx, 'leases', () => inboxes.deleteInboxRows(tx, org, inbox, 1)),
   countKeysForCreation: (tx, { org }) => keys.countKeysForCreation(tx, org, now),
   listKeys: (tx, { org }) => keys.listKeys(tx, org, '', now, 10),
   findKey: (tx, { org, keyId }) => keys.findKey(tx, org, keyId, now),
@@ -112,7 +133,9 @@ for (const [i, engine] of engineNames.entries()) {
 
 it('every statement that a tenant’s request runs is among those that are tried', async () => {
   const events = await import('../../src/db/sql/events.js');
-  const statements = [events, keys, leases, subscriptions].flatMap((module) => Object.entries(module));
+  const statements = [events, keys, leases, subscriptions, inboxes, positions].flatMap((module) =>
+    Object.entries(module),
+  );
   const named = statements.filter(([name, value]) => typeof value === 'function' && !/^event[A-Z]/.test(name));
   assert.deepEqual(named.map(([name]) => name).toSorted(), [...Object.keys(attempts), ...notForTenants].toSorted());
 });
@@ -151,7 +174,7 @@ function isNothing(got: unknown): boolean {
 }
 
 /** How many rows of a table `work` adds, changes or removes. */
-async function changes(tx: Transaction, table: string, work: () => Promise<void>): Promise<number> {
+async function changes(tx: Transaction, table: string, work: () => Promise<unknown>): Promise<number> {
   const read = async (): Promise<string[]> => {
     await tx.script('RESET ROLE');
     const text = `SELECT row_to_json(t)::text AS line FROM ${table} AS t ORDER BY 1`;
@@ -175,6 +198,16 @@ function daysOf({ day }: Place): subscriptions.DayRange {
 function keyOf(org: string, keyId: string): keys.NewKey {
   const hash = Buffer.alloc(32, keyId);
   return { org, keyId, hash, name: 'test', prefix: '', scopes: [], createdAt: now, expiresAt: null };
+}
+
+function inboxOf({ day }: Place): inboxes.NewInbox {
+  const place = { cursor: 0, cursorDay: day, skipped: '{}', filters: [] };
+  return { subscription: 99, name: 'planted', maxAttempts: 1, ...place, createdAt: now };
+}
+
+/** Under the wrong org there is no row to change. */
+function ignoreGone(error: Error): void {
+  assert.match(error.message, /was gone/);
 }
 
 async function makeVictim(database: Database): Promise<Victim> {

@@ -5,7 +5,7 @@ import { acknowledge } from '../../src/subscriptions/acknowledge.js';
 import { peek, readStats } from '../../src/subscriptions/peek.js';
 import type { PeekPlace } from '../../src/subscriptions/peek.js';
 import { PositionSet } from '../../src/subscriptions/position-set.js';
-import { daysPerStatementMax, readBounded } from '../../src/subscriptions/read-bounded.js';
+import { daysPerStatementMax, everything, readBounded } from '../../src/subscriptions/read-bounded.js';
 import { receive } from '../../src/subscriptions/receive.js';
 import { append, dayMs, ensurePartitions, intercept, newLog, openLog } from '../support/log.js';
 import { createStorage, engineNames, stopServers } from '../support/storage.js';
@@ -130,7 +130,7 @@ describe('a log of hundreds of days, most of them without an event', () => {
         const opened = await partitionsOpened(database, org, async (tx) => {
           // A server keeps a generic plan from the sixth execution on, if it thinks it as good.
           for (let i = 0; i < 12; i++) {
-            await readBounded(tx, org, PositionSet.range(1, 1000), window, null, 50, true);
+            await readBounded(tx, org, PositionSet.range(1, 1000), window, everything, 50, true);
           }
         });
         assert.deepEqual(opened, partitionsOf(window.first, window.last));

@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import fc from 'fast-check';
+import { systemClock } from '../../src/clock.js';
 import type { Database } from '../../src/db/database.js';
+import { Inboxes } from '../../src/inbox/inboxes.js';
 import { append, dayMs, intercept, newLog, openLog } from '../support/log.js';
 import { createStorage, engineNames, stopServers } from '../support/storage.js';
 import type { TestStorage } from '../support/storage.js';
@@ -48,7 +50,8 @@ describe('a subscription does what its model does', () => {
       const holds = (used: Database) => async (steps: Steps, attemptsMax: number) => {
         const model = new Model(firstDay * dayMs + 1, attemptsMax);
         const org = await newLog(database, model.nowMs, attemptsMax);
-        const real: Real = { database: used, org, lastDay, cursor: 0 };
+        const inboxes = new Inboxes(used, systemClock);
+        const real: Real = { database: used, org, inboxes, lastDay, cursor: 0, sought: false };
         await fc.asyncModelRun(() => ({ model, real }), steps);
         for (const status of [undefined, 'pending', 'leased', 'dead', 'delivered'] as const) {
           await checkListing(model, real, { status, pattern: '*', limit: 3 });

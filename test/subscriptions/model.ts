@@ -3,27 +3,39 @@
  */
 export type Status = 'pending' | 'leased' | 'dead' | 'delivered';
 
+export const wantsAll = (): boolean => true;
+
 export interface ModelEvent {
   readonly position: number;
   readonly day: number;
   readonly type: string;
+  readonly receivedAtMs: number;
+  /** Of the filter. What is handed out together for the first time is of one version. */
+  readonly version: number;
   /** How often it was handed out. */
   attempts: number;
   /** The lease under which it was handed out last, while it is not settled. */
   lease: ModelLease | null;
-  settled: 'no' | 'delivered' | 'dead';
+  /** `skipped`: passed over by a seek; `filtered`: never wanted, counted nowhere. */
+  settled: 'no' | 'delivered' | 'dead' | 'skipped' | 'filtered';
 }
 
 export interface ModelLease {
   readonly id: string;
   readonly attempt: number;
-  readonly endsAtMs: number;
+  endsAtMs: number;
+  /** Nobody has it: given back, or redriven. */
+  readonly waiting: boolean;
 }
 
 export class Model {
   readonly events: ModelEvent[] = [];
   readonly leases: ModelLease[] = [];
   nowMs: number;
+
+  /** Which types are wanted of events that are appended from now on. */
+  wants: (type: string) => boolean = wantsAll;
+  version = 0;
 
   constructor(
     nowMs: number,
@@ -32,10 +44,10 @@ export class Model {
     this.nowMs = nowMs;
   }
 
-  statusOf(event: ModelEvent): Status {
+  statusOf(event: ModelEvent): Status | 'skipped' | 'filtered' {
     if (event.settled !== 'no') return event.settled;
     if (event.lease === null) return 'pending';
-    if (event.lease.endsAtMs > this.nowMs) return 'leased';
+    if (event.lease.endsAtMs > this.nowMs && !event.lease.waiting) return 'leased';
     return event.attempts >= this.attemptsMax ? 'dead' : 'pending';
   }
 
@@ -61,11 +73,14 @@ export class Model {
     id: string,
     endsAtMs: number,
   ): { readonly events: ModelEvent[]; readonly attempt: number } {
-    for (const event of this.events) if (this.statusOf(event) === 'dead') event.settled = 'dead';
+    for (const event of this.events) {
+      const isDue = event.lease !== null && event.lease.endsAtMs <= this.nowMs;
+      if (isDue && this.statusOf(event) === 'dead') event.settled = 'dead';
+    }
     const again = this.#dueAgain(eventsMax);
     const events = again.length > 0 ? again : this.#neverHandedOut().slice(0, eventsMax);
     const attempt = (events[0]?.attempts ?? 0) + 1;
-    const lease = { id, attempt, endsAtMs };
+    const lease = { id, attempt, endsAtMs, waiting: false };
     if (events.length > 0) this.leases.push(lease);
     for (const event of events) {
       event.attempts = attempt;
@@ -74,21 +89,78 @@ export class Model {
     return { events, attempt };
   }
 
-  acknowledge(event: ModelEvent): 'acknowledged' | 'already_acknowledged' {
-    if (event.settled === 'delivered') return 'already_acknowledged';
+  acknowledge(event: ModelEvent): 'acknowledged' | 'already_acknowledged' | 'unknown' {
+    if (event.settled === 'filtered') return 'unknown';
+    if (event.settled === 'delivered' || event.settled === 'skipped') return 'already_acknowledged';
     event.settled = 'delivered';
     return 'acknowledged';
   }
 
   /** Returns how many events the lease still held. One that is a dead letter by now is no longer its own. */
   acknowledgeLease(lease: ModelLease): number {
-    const held = this.events.filter((event) => event.lease === lease && event.settled === 'no');
+    const held = this.heldBy(lease);
     for (const event of held) event.settled = 'delivered';
     return held.length;
   }
 
+  /** Gives events back that some lease holds. Returns how many. */
+  release(events: readonly ModelEvent[], waitingId: string, availableAtMs: number): number {
+    const given = new Set(events.filter(({ settled, lease }) => settled === 'no' && lease !== null && !lease.waiting));
+    const rows = new Map<number, ModelLease>();
+    for (const event of given) {
+      const { attempts } = event;
+      if (attempts >= this.attemptsMax) {
+        event.settled = 'dead';
+        continue;
+      }
+      const id = `${waitingId}.${attempts}`;
+      const row = rows.get(attempts) ?? { id, attempt: attempts, endsAtMs: availableAtMs, waiting: true };
+      rows.set(attempts, row);
+      event.lease = row;
+    }
+    return given.size;
+  }
+
+  heldBy(lease: ModelLease): ModelEvent[] {
+    return this.events.filter((event) => event.lease === lease && event.settled === 'no');
+  }
+
+  /** False: the lease has ended, or holds nothing any more. */
+  extend(lease: ModelLease, endsAtMs: number): boolean {
+    if (lease.endsAtMs <= this.nowMs || this.heldBy(lease).length === 0) return false;
+    lease.endsAtMs = endsAtMs;
+    return true;
+  }
+
+  /** Everything from a position on is handed out again; what was never handed out before it is skipped. */
+  seek(position: number): void {
+    for (const event of this.events) {
+      if (event.settled === 'filtered') continue;
+      if (event.position >= position) {
+        event.settled = 'no';
+        event.lease = null;
+        event.attempts = 0;
+      } else if (event.settled === 'no' && event.lease === null) {
+        event.settled = 'skipped';
+      }
+    }
+  }
+
+  /** Dead letters begin anew. Returns how many. */
+  redrive(events: readonly ModelEvent[], waitingId: string): number {
+    const dead = new Set(events.filter((event) => this.statusOf(event) === 'dead'));
+    const lease = { id: waitingId, attempt: 0, endsAtMs: this.nowMs, waiting: true };
+    for (const event of dead) {
+      event.settled = 'no';
+      event.attempts = 0;
+      event.lease = lease;
+    }
+    return dead.size;
+  }
+
   #neverHandedOut(): ModelEvent[] {
-    return this.events.filter((event) => event.settled === 'no' && event.lease === null);
+    const open = this.events.filter((event) => event.settled === 'no' && event.lease === null);
+    return open.filter((event) => event.version === open[0]?.version);
   }
 
   /** The lease that ended first decides the attempt number, and from the third attempt on it alone is handed out again, in small parts. */

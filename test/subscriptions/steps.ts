@@ -3,19 +3,26 @@ import fc from 'fast-check';
 import type { Database } from '../../src/db/database.js';
 import { acknowledge, acknowledgeLease } from '../../src/subscriptions/acknowledge.js';
 import type { AcknowledgedAddress } from '../../src/subscriptions/acknowledge.js';
+import type { Inboxes } from '../../src/inbox/inboxes.js';
 import { receive } from '../../src/subscriptions/receive.js';
+import { redrive } from '../../src/subscriptions/redrive.js';
+import { extend, release } from '../../src/subscriptions/release.js';
+import { seek } from '../../src/subscriptions/seek.js';
 import { append, dayMs } from '../support/log.js';
 import { checkListing, checkRows, checkStats } from './checks.js';
 import type { Listing } from './checks.js';
-import type { Model } from './model.js';
+import type { Model, ModelEvent } from './model.js';
+import { wantsAll } from './model.js';
 
 export interface Real {
   readonly database: Database;
   readonly org: string;
   /** Partitions exist up to this day. */
   readonly lastDay: number;
-  /** Of the last look: it must never decrease. */
+  readonly inboxes: Inboxes;
+  /** Of the last look: it must never decrease but by a seek. */
   cursor: number;
+  sought: boolean;
 }
 
 type Run = (model: Model, real: Real) => Promise<void>;
@@ -60,7 +67,19 @@ const appended = fc
       for (const [i, place] of places.entries()) {
         const type = events[i]?.type ?? '';
         if (place === null) continue;
-        model.events.push({ position: place.position, day: place.day, type, attempts: 0, lease: null, settled: 'no' });
+        const settled = model.wants(type) ? 'no' : 'filtered';
+        const { receivedAtMs } = place;
+        const { version } = model;
+        model.events.push({
+          position: place.position,
+          day: place.day,
+          receivedAtMs,
+          version,
+          type,
+          attempts: 0,
+          lease: null,
+          settled,
+        });
       }
     },
   ]);
@@ -74,7 +93,11 @@ const received = fc
       const leaseEndsAtMs = model.nowMs + leaseSeconds * 1000;
       const { org, database } = real;
       const request = { org, subscription: 0, eventsMax, wantsPayload: true, nowMs: model.nowMs, lease, leaseEndsAtMs };
-      const found = await receive(database, request);
+      let found = await receive(database, request);
+      // What a filter passes over may take several looks, each from where the one before ended.
+      for (let look = 1; found?.moreDue === true && found.events.length === 0 && look < 20; look++) {
+        found = await receive(database, request);
+      }
       const expected = model.receive(eventsMax, lease, leaseEndsAtMs);
       assert.deepEqual(
         found?.events.map((event) => Number(event.position)),
@@ -133,6 +156,114 @@ const leaseAcknowledged = fc.nat({ max: 99 }).map((at): [string, Run] => [
   },
 ]);
 
+/** Events of the log, any of them. */
+const picked = fc.array(fc.nat({ max: 999 }), { minLength: 1, maxLength: 8 });
+
+function pick(model: Model, picks: readonly number[]): ModelEvent[] {
+  const events = picks.map((at) => model.events[at % Math.max(1, model.events.length)]);
+  return [...new Set(events.filter((event) => event !== undefined))];
+}
+
+const addressesOf = (events: readonly ModelEvent[]): AcknowledgedAddress[] =>
+  events.map(({ position, day }) => ({ epoch: 1, position, day }));
+
+const delay = fc.constantFrom(0, 0, 3, 20);
+let waits = 0;
+const newWaitingId = (): string => `wait_${String(++waits).padStart(6, '0')}`;
+
+const released = fc.tuple(picked, delay).map(([picks, seconds]): [string, Run] => [
+  `nack ${picks.join(', ')} for ${seconds} s`,
+  async (model, real) => {
+    const events = pick(model, picks);
+    const waitingId = newWaitingId();
+    const availableAtMs = model.nowMs + seconds * 1000;
+    const what = { addresses: addressesOf(events) };
+    const request = { org: real.org, subscription: 0, what, nowMs: model.nowMs, availableAtMs, waitingId };
+    const expected = model.release(events, waitingId, availableAtMs);
+    assert.equal(await release(real.database, request), expected);
+  },
+]);
+
+const leaseReleased = fc.tuple(fc.nat({ max: 99 }), delay).map(([at, seconds]): [string, Run] => [
+  `nack lease ${at} for ${seconds} s`,
+  async (model, real) => {
+    const lease = model.leases[at % Math.max(1, model.leases.length)];
+    const waitingId = newWaitingId();
+    const availableAtMs = model.nowMs + seconds * 1000;
+    const what = { lease: lease?.id ?? 'lse_never' };
+    const request = { org: real.org, subscription: 0, what, nowMs: model.nowMs, availableAtMs, waitingId };
+    const expected = lease === undefined ? 0 : model.release(model.heldBy(lease), waitingId, availableAtMs);
+    assert.equal(await release(real.database, request), expected);
+  },
+]);
+
+const extended = fc.tuple(fc.nat({ max: 99 }), fc.integer({ min: 1, max: 30 })).map(([at, seconds]): [string, Run] => [
+  `extend lease ${at} to ${seconds} s`,
+  async (model, real) => {
+    const lease = model.leases[at % Math.max(1, model.leases.length)];
+    const endsAtMs = model.nowMs + seconds * 1000;
+    const request = { org: real.org, subscription: 0, lease: lease?.id ?? 'lse_never', nowMs: model.nowMs, endsAtMs };
+    assert.equal(await extend(real.database, request), lease !== undefined && model.extend(lease, endsAtMs));
+  },
+]);
+
+const sought = fc
+  .oneof(
+    fc.constantFrom('beginning', 'now', 'time').map((to) => ({ to, at: 0 })),
+    fc.record({ to: fc.constantFrom('event', 'time'), at: fc.nat({ max: 999 }) }),
+  )
+  .map(({ to, at }): [string, Run] => [
+    `seek to ${to} ${at}`,
+    async (model, real) => {
+      const [event] = pick(model, [at]);
+      const last = model.events.at(-1)?.position ?? 0;
+      real.sought = true;
+      if (to === 'beginning' || to === 'now') {
+        assert.equal(await seek(real.database, real.org, 0, { to }), true);
+        return model.seek(to === 'now' ? last + 1 : 1);
+      }
+      if (event === undefined) return;
+      if (to === 'event') {
+        const [address] = addressesOf([event]) as [AcknowledgedAddress];
+        assert.equal(await seek(real.database, real.org, 0, { to, address }), true);
+        return model.seek(event.position);
+      }
+      // A moment before, at, or after the time of an event's batch.
+      const atMs = event.receivedAtMs + (at % 3) - 1;
+      assert.equal(await seek(real.database, real.org, 0, { to: 'time', atMs }), true);
+      model.seek(model.events.find(({ receivedAtMs }) => receivedAtMs >= atMs)?.position ?? last + 1);
+    },
+  ]);
+
+const redriven = fc.option(picked, { nil: 'all' as const }).map((picks): [string, Run] => [
+  `redrive ${String(picks)}`,
+  async (model, real) => {
+    const events = picks === 'all' ? model.events : pick(model, picks);
+    const what = picks === 'all' ? picks : { addresses: addressesOf(events) };
+    const waitingId = newWaitingId();
+    const request = { org: real.org, subscription: 0, what, nowMs: model.nowMs, waitingId };
+    const expected = model.redrive(events, waitingId);
+    assert.equal(await redrive(real.database, request), expected);
+  },
+]);
+
+const filters: Readonly<Record<string, (type: string) => boolean>> = {
+  '*': wantsAll,
+  'a.*': (type) => type.startsWith('a.'),
+  b: (type) => type === 'b',
+  none: () => false,
+};
+
+const filterChanged = fc.constantFrom(...Object.keys(filters)).map((pattern): [string, Run] => [
+  `want ${pattern}`,
+  async (model, real) => {
+    await real.inboxes.change(real.org, 'default', { types: [pattern] }, 'key');
+    const wants = filters[pattern] ?? model.wants;
+    if (wants !== model.wants) model.version++;
+    model.wants = wants;
+  },
+]);
+
 const timePassed = fc
   .oneof(
     { weight: 5, arbitrary: fc.integer({ min: 1, max: 40 }).map((seconds) => seconds * 1000) },
@@ -160,6 +291,12 @@ const step = fc
       { weight: 3, arbitrary: acknowledged },
       { weight: 2, arbitrary: leaseAcknowledged },
       { weight: 3, arbitrary: timePassed },
+      { weight: 2, arbitrary: released },
+      { weight: 1, arbitrary: leaseReleased },
+      { weight: 1, arbitrary: extended },
+      { weight: 1, arbitrary: sought },
+      { weight: 1, arbitrary: redriven },
+      { weight: 1, arbitrary: filterChanged },
     ),
     listing,
   )

@@ -126,7 +126,7 @@ test('what follows the end, another version and another order are refused', asyn
   const small = (await smallExport(1)).toString();
   const refusals: [string, RegExp][] = [
     [`${small}{"line":"org"}\n`, /goes on after its end/],
-    [small.replace('"version":1', '"version":2'), /format version 2/],
+    [small.replace('"version":2', '"version":3'), /format version 3/],
     [small.replace('sluice-export', 'other'), /no export of Sluice/],
     ['', /stops before its end/],
   ];

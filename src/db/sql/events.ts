@@ -1,6 +1,8 @@
 import type { Transaction } from '../database.js';
 import { partitionName } from './partitions.js';
 import type { DayRange } from './subscriptions.js';
+import { isWanted } from './type-filter.js';
+import type { TypeFilter } from './type-filter.js';
 
 /** The columns of `events` in the order of a COPY row. */
 export const eventCopyColumns = [
@@ -62,12 +64,6 @@ export async function findEvent(
   return rows[0] ?? null;
 }
 
-/** Which event types a reader wants: those named, and those that begin with a prefix. Null: all. */
-export interface TypeFilter {
-  readonly exact: readonly string[];
-  readonly prefixes: readonly string[];
-}
-
 export interface ScanRow {
   position: string;
   day: number;
@@ -81,7 +77,7 @@ const scanStatement = {
   text: `
     SELECT e.position, e.day, octet_length(e.payload) + octet_length(e.type) + 6 * coalesce(octet_length(e.subject), 0)
         + coalesce(octet_length(e.attributes::text), 0) + 320 AS bytes,
-      $5::text[] IS NULL OR e.type = ANY ($5) OR EXISTS (SELECT FROM unnest($6::text[]) AS p WHERE starts_with(e.type, p)) AS matches
+      ${isWanted('$5', '$6')} AND ${isWanted('$8', '$9')} AS matches
     FROM unnest($2::int8multirange) AS r
     CROSS JOIN LATERAL (
       SELECT e.position, e.day, e.type, e.subject, e.attributes, e.payload FROM events AS e
@@ -93,16 +89,17 @@ const scanStatement = {
 
 /**
  * The first `limit` events at these positions and days, in log order, by position and size only: what to read is decided before any payload
- * is read. A row that the filter does not want is returned too, so that the caller knows how far it has come.
+ * is read. A row that either filter does not want is returned too, so that the caller knows how far it has come.
  */
 export async function scanEvents(
   tx: Transaction,
   org: string,
   positions: string,
   days: DayRange,
-  types: TypeFilter | null,
+  filters: readonly [TypeFilter | null, TypeFilter | null],
   limit: number,
 ): Promise<ScanRow[]> {
+  const [types, also] = filters;
   const { rows } = await tx.query<ScanRow>(scanStatement, [
     org,
     positions,
@@ -111,6 +108,8 @@ export async function scanEvents(
     types?.exact ?? null,
     types?.prefixes ?? null,
     limit,
+    also?.exact ?? null,
+    also?.prefixes ?? null,
   ]);
   return rows;
 }
@@ -143,10 +142,10 @@ export async function readEventsAt(
 const existStatement = {
   name: 'events_exist',
   text: `
-    SELECT e.epoch, e.position, e.day
+    SELECT e.epoch, e.position, e.day, e.type
     FROM unnest($2::bigint[], $3::integer[], $4::integer[]) AS wanted (position, day, epoch)
     CROSS JOIN LATERAL (
-      SELECT e.epoch, e.position, e.day FROM events AS e
+      SELECT e.epoch, e.position, e.day, e.type FROM events AS e
       WHERE e.org = $1 AND e.day = ANY ($5::integer[])
         AND e.position = wanted.position AND e.day = wanted.day AND e.epoch = wanted.epoch
       OFFSET 0
@@ -158,14 +157,16 @@ export async function existingEvents(
   tx: Transaction,
   org: string,
   addresses: readonly { readonly epoch: number; readonly position: number; readonly day: number }[],
-): Promise<readonly { readonly epoch: number; readonly position: number; readonly day: number }[]> {
+): Promise<
+  readonly { readonly epoch: number; readonly position: number; readonly day: number; readonly type: string }[]
+> {
   const days = addresses.map((address) => address.day);
-  const { rows } = await tx.query<{ epoch: number; position: string; day: number }>(existStatement, [
+  const { rows } = await tx.query<{ epoch: number; position: string; day: number; type: string }>(existStatement, [
     org,
     addresses.map((address) => address.position),
     days,
     addresses.map((address) => address.epoch),
     [...new Set(days)],
   ]);
-  return rows.map((row) => ({ epoch: row.epoch, position: Number(row.position), day: row.day }));
+  return rows.map((row) => ({ ...row, position: Number(row.position) }));
 }

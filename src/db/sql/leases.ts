@@ -1,4 +1,4 @@
-import type { Transaction } from '../database.js';
+import type { QueryResult, Transaction } from '../database.js';
 import type { DayRange } from './subscriptions.js';
 
 export interface LeaseRow {
@@ -8,9 +8,11 @@ export interface LeaseRow {
   positions: string;
   first_day: number;
   last_day: number;
+  /** Released before its end or redriven: nobody has it. */
+  waiting: boolean;
 }
 
-const leaseColumns = 'lease, attempt, available_at, positions::text AS positions, first_day, last_day';
+const leaseColumns = 'lease, attempt, available_at, positions::text AS positions, first_day, last_day, waiting';
 
 const dueStatement = {
   name: 'leases_due',
@@ -58,8 +60,8 @@ export async function findLease(
 const insertLeaseStatement = {
   name: 'lease_insert',
   text: `
-    INSERT INTO leases (org, subscription, lease, attempt, available_at, positions, first_day, last_day)
-    VALUES ($1, $2, $3, $4, $5, $6::int8multirange, $7, $8)`,
+    INSERT INTO leases (org, subscription, lease, attempt, available_at, positions, first_day, last_day, waiting)
+    VALUES ($1, $2, $3, $4, $5, $6::int8multirange, $7, $8, $9)`,
 };
 
 export async function insertLease(
@@ -72,6 +74,7 @@ export async function insertLease(
     readonly availableAt: Date;
     readonly positions: string;
     readonly days: DayRange;
+    readonly waiting?: boolean;
   },
 ): Promise<void> {
   await tx.query(insertLeaseStatement, [
@@ -83,13 +86,34 @@ export async function insertLease(
     lease.positions,
     lease.days.first,
     lease.days.last,
+    lease.waiting ?? false,
   ]);
+}
+
+const extendStatement = {
+  name: 'lease_extend',
+  text: `
+    UPDATE leases SET available_at = $4
+    WHERE org = $1 AND subscription = $2 AND lease = $3 AND NOT waiting AND available_at > $5`,
+};
+
+/** Moves the end of a lease that has not ended at `now`. False: there is no such lease. */
+export async function extendLease(
+  tx: Transaction,
+  org: string,
+  subscription: number,
+  lease: string,
+  endsAt: Date,
+  now: Date,
+): Promise<boolean> {
+  const values = [org, subscription, lease, endsAt.toISOString(), now.toISOString()];
+  return (await tx.query(extendStatement, values)).rowCount > 0;
 }
 
 const overlapStatement = {
   name: 'leases_overlap',
   text: `
-    SELECT lease, attempt, available_at, (positions * $3::int8multirange)::text AS positions, first_day, last_day FROM leases
+    SELECT lease, attempt, available_at, (positions * $3::int8multirange)::text AS positions, first_day, last_day, waiting FROM leases
     WHERE org = $1 AND subscription = $2 AND positions && $3::int8multirange`,
 };
 
@@ -126,6 +150,24 @@ export async function removeFromLeases(
 ): Promise<void> {
   const { rowCount } = await tx.query(deleteCoveredStatement, [org, subscription, leases, positions]);
   if (rowCount < leases.length) await tx.query(shrinkStatement, [org, subscription, leases, positions]);
+}
+
+const dyingStatement = {
+  name: 'leases_dying',
+  text: `
+    SELECT ${leaseColumns} FROM leases
+    WHERE org = $1 AND subscription = $2 AND attempt >= $4 AND (waiting OR available_at <= $3)`,
+};
+
+/** Leases whose last attempt has ended, and which no receive has made dead letters yet. */
+export async function dyingLeases(
+  tx: Transaction,
+  org: string,
+  subscription: number,
+  now: Date,
+  attemptsMax: number,
+): Promise<LeaseRow[]> {
+  return (await tx.query<LeaseRow>(dyingStatement, [org, subscription, now.toISOString(), attemptsMax])).rows;
 }
 
 const buryStatement = {
@@ -176,20 +218,50 @@ export async function deadLettersAt(
   return (await tx.query<{ position: string; attempts: number }>(deadAtStatement, [org, subscription, positions])).rows;
 }
 
-const deleteDeadStatement = {
-  name: 'dead_letters_delete',
+const deleteDeadAtStatement = {
+  name: 'dead_letters_delete_at',
   text: `
     DELETE FROM dead_letters WHERE org = $1 AND subscription = $2 AND position = ANY ($3::bigint[])
-    RETURNING position`,
+    RETURNING position, day`,
 };
 
-/** Returns the positions that were dead letters. */
-export async function deleteDeadLetters(
+/** Ends the dead letters at these positions, and returns where there were any. */
+export async function deleteDeadAt(
   tx: Transaction,
   org: string,
   subscription: number,
   positions: readonly number[],
-): Promise<number[]> {
-  const { rows } = await tx.query<{ position: string }>(deleteDeadStatement, [org, subscription, positions]);
-  return rows.map((row) => Number(row.position));
+): Promise<DeadPlace[]> {
+  return deadPlaces(await tx.query<DeadPlaceRow>(deleteDeadAtStatement, [org, subscription, positions]));
+}
+
+interface DeadPlaceRow {
+  position: string;
+  day: number;
+}
+
+export interface DeadPlace {
+  readonly position: number;
+  readonly day: number;
+}
+
+function deadPlaces({ rows }: QueryResult<DeadPlaceRow>): DeadPlace[] {
+  return rows.map((row) => ({ position: Number(row.position), day: row.day }));
+}
+
+const deleteDeadFromStatement = {
+  name: 'dead_letters_delete_from',
+  text: `
+    DELETE FROM dead_letters WHERE org = $1 AND subscription = $2 AND position >= $3
+    RETURNING position, day`,
+};
+
+/** Ends the dead letters from a position on, and returns where they were. There are at most as many as a subscription may have. */
+export async function deleteDeadFrom(
+  tx: Transaction,
+  org: string,
+  subscription: number,
+  position: number,
+): Promise<DeadPlace[]> {
+  return deadPlaces(await tx.query<DeadPlaceRow>(deleteDeadFromStatement, [org, subscription, position]));
 }

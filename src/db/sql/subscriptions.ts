@@ -1,4 +1,6 @@
 import type { Transaction } from '../database.js';
+import { isWanted } from './type-filter.js';
+import type { TypeFilter } from './type-filter.js';
 
 /** The state of a subscription over its org's log; see the comments of migration 0001. */
 export interface SubscriptionRow {
@@ -6,13 +8,22 @@ export interface SubscriptionRow {
   cursor_day: number;
   ahead: string;
   held: string;
+  dead: string;
+  skipped: string;
+  filters: FilterVersion[];
   max_attempts: number;
+}
+
+/** From this position on, until the next version's: the patterns of types that are wanted; null: all. */
+export interface FilterVersion {
+  readonly from: number;
+  readonly types: readonly string[] | null;
 }
 
 const lockStatement = {
   name: 'subscription_lock',
   text: `
-    SELECT cursor, cursor_day, ahead::text AS ahead, held, max_attempts FROM subscriptions
+    SELECT cursor, cursor_day, ahead::text AS ahead, held, dead, skipped::text AS skipped, filters, max_attempts FROM subscriptions
     WHERE org = $1 AND subscription = $2 FOR UPDATE`,
 };
 
@@ -47,7 +58,7 @@ export async function readOutlook(
 const moveStatement = {
   name: 'subscription_move',
   text: `
-    UPDATE subscriptions SET cursor = $3, cursor_day = $4, ahead = $5::int8multirange, held = held + $6
+    UPDATE subscriptions SET cursor = $3, cursor_day = $4, ahead = $5::int8multirange, held = held + $6, dead = dead + $7
     WHERE org = $1 AND subscription = $2`,
 };
 
@@ -60,9 +71,21 @@ export async function moveSubscription(
     readonly cursorDay: number;
     readonly ahead: string;
     readonly heldChange: number;
+    readonly deadChange?: number;
   },
 ): Promise<void> {
-  await tx.query(moveStatement, [org, subscription, to.cursor, to.cursorDay, to.ahead, to.heldChange]);
+  const { cursor, cursorDay, ahead, heldChange, deadChange = 0 } = to;
+  await tx.query(moveStatement, [org, subscription, cursor, cursorDay, ahead, heldChange, deadChange]);
+}
+
+const skipStatement = {
+  name: 'subscription_skip',
+  text: `UPDATE subscriptions SET skipped = $3::int8multirange WHERE org = $1 AND subscription = $2`,
+};
+
+/** Notes what the subscription passed over without handing it out. */
+export async function setSkipped(tx: Transaction, org: string, subscription: number, skipped: string): Promise<void> {
+  await tx.query(skipStatement, [org, subscription, skipped]);
 }
 
 const headStatement = {
@@ -96,14 +119,15 @@ const setsStatement = {
   name: 'subscription_sets',
   text: `
     WITH state AS (
-      SELECT s.cursor, s.cursor_day, s.ahead, h.position AS head, h.day AS head_day, h.first_position, h.first_day, s.max_attempts
+      SELECT s.cursor, s.cursor_day, s.ahead, h.position AS head, h.day AS head_day, h.first_position, h.first_day, s.max_attempts,
+        s.skipped, s.filters
       FROM subscriptions AS s JOIN heads AS h ON h.org = s.org
       WHERE s.org = $1 AND s.subscription = $2
     ), held AS (
       SELECT
-        coalesce(range_agg(l.positions) FILTER (WHERE l.available_at > $3), '{}') AS leased,
-        coalesce(range_agg(l.positions) FILTER (WHERE l.available_at <= $3 AND l.attempt < state.max_attempts), '{}') AS waiting,
-        coalesce(range_agg(l.positions) FILTER (WHERE l.available_at <= $3 AND l.attempt >= state.max_attempts), '{}') AS dying,
+        coalesce(range_agg(l.positions) FILTER (WHERE l.available_at > $3 AND NOT l.waiting), '{}') AS leased,
+        coalesce(range_agg(l.positions) FILTER (WHERE (l.available_at <= $3 OR l.waiting) AND l.attempt < state.max_attempts), '{}') AS waiting,
+        coalesce(range_agg(l.positions) FILTER (WHERE (l.available_at <= $3 OR l.waiting) AND l.attempt >= state.max_attempts), '{}') AS dying,
         min(l.first_day) AS first_day
       FROM leases AS l, state WHERE l.org = $1 AND l.subscription = $2
     ), buried AS (
@@ -115,7 +139,8 @@ const setsStatement = {
       held.leased::text AS leased,
       (buried.dead + held.dying)::text AS dead,
       (int8multirange(int8range(state.first_position, GREATEST(state.cursor + 1, state.first_position), '[)'))
-        + state.ahead - held.leased - held.waiting - held.dying - buried.dead)::text AS delivered,
+        + state.ahead - held.leased - held.waiting - held.dying - buried.dead - state.skipped)::text AS delivered,
+      (state.skipped * int8multirange(int8range(state.first_position, NULL)))::text AS skipped, state.filters,
       LEAST(state.cursor_day, held.first_day) AS open_day,
       LEAST(held.first_day, buried.first_day) AS held_day,
       state.first_day, state.head_day
@@ -128,6 +153,10 @@ export interface SubscriptionSetsRow {
   leased: string;
   dead: string;
   delivered: string;
+  /** Passed over without having been handed out. */
+  skipped: string;
+  /** An event whose type the version at its position does not want counts nowhere. */
+  filters: FilterVersion[];
   /** The earliest day of what is pending or leased. */
   open_day: number;
   /** The earliest day of what is leased, waiting or dead; null if there is none. */
@@ -153,24 +182,28 @@ const statsStatement = {
     SELECT count(*)::text AS events, min(e.received_at) AS oldest
     FROM unnest($2::int8multirange) AS r
     CROSS JOIN LATERAL (
-      SELECT e.received_at FROM events AS e
+      SELECT e.type, e.received_at FROM events AS e
       WHERE e.org = $1 AND e.day BETWEEN $3 AND $4 AND e.position >= lower(r) AND e.position < upper(r)
       OFFSET 0
-    ) AS e`,
+    ) AS e
+    WHERE ${isWanted('$5', '$6')}`,
 };
 
-/** How many events there are at these positions, and when the oldest of them was received. */
+/** How many events that the filter wants there are at these positions, and when the oldest of them was received. */
 export async function countEvents(
   tx: Transaction,
   org: string,
   positions: string,
   days: DayRange,
+  types: TypeFilter | null,
 ): Promise<{ readonly events: number; readonly oldest: Date | null }> {
   const { rows } = await tx.query<{ events: string; oldest: Date | null }>(statsStatement, [
     org,
     positions,
     days.first,
     days.last,
+    types?.exact ?? null,
+    types?.prefixes ?? null,
   ]);
   return { events: Number(rows[0]?.events ?? 0), oldest: rows[0]?.oldest ?? null };
 }

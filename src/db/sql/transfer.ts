@@ -3,7 +3,7 @@ import type { Database, Statement, Transaction } from '../database.js';
 import type { EventRow } from './events.js';
 import type { DedupRow as OrgDedupRow } from './ingest.js';
 import type { LeaseRow } from './leases.js';
-import type { DayRange } from './subscriptions.js';
+import type { DayRange, FilterVersion } from './subscriptions.js';
 import type { OrgRow } from './tenancy.js';
 
 const totalsStatement = {
@@ -60,6 +60,9 @@ export interface FullSubscriptionRow {
   cursor_day: number;
   ahead: string;
   held: string;
+  dead: string;
+  skipped: string;
+  filters: FilterVersion[];
   created_at: Date;
 }
 
@@ -101,13 +104,15 @@ const keysStatement = {
 const subscriptionsStatement = {
   name: 'transfer_subscriptions',
   text: `
-    SELECT subscription, kind, name, max_attempts, cursor, cursor_day, ahead::text AS ahead, held, created_at FROM subscriptions
+    SELECT subscription, kind, name, max_attempts, cursor, cursor_day, ahead::text AS ahead, held, dead, skipped::text AS skipped, filters,
+      created_at
+    FROM subscriptions
     WHERE org = $1 AND subscription > $2 ORDER BY subscription LIMIT $3`,
 };
 const leasesStatement = {
   name: 'transfer_leases',
   text: `
-    SELECT subscription, lease, attempt, available_at, positions::text AS positions, first_day, last_day FROM leases
+    SELECT subscription, lease, attempt, available_at, positions::text AS positions, first_day, last_day, waiting FROM leases
     WHERE org = $1 AND (subscription, lease) > ($2::integer, $3::text COLLATE "C") ORDER BY subscription, lease LIMIT $4`,
 };
 const deadLettersStatement = {

@@ -2,8 +2,10 @@ import { Type } from '@sinclair/typebox';
 import type { Clock } from '../../clock.js';
 import type { Database } from '../../db/database.js';
 import { invalid, Problem } from '../../errors.js';
-import type { AckResult, Inbox } from '../../inbox/inbox.js';
-import { defaultInbox } from '../../inbox/inbox.js';
+import type { Inbox } from '../../inbox/inbox.js';
+import { defaultInbox, parseSeekTarget } from '../../inbox/inbox.js';
+import type { Inboxes } from '../../inbox/inboxes.js';
+import { defaultInboxName, noInbox } from '../../inbox/inboxes.js';
 import type { EventStatus } from '../../subscriptions/peek.js';
 import { peek, readStats } from '../../subscriptions/peek.js';
 import { replyPayloadBytesMax } from '../../subscriptions/read-bounded.js';
@@ -11,6 +13,7 @@ import type { Telemetry } from '../../telemetry.js';
 import { formatTime } from '../../time-format.js';
 import type { CursorSigner } from '../cursor.js';
 import { eventJson, parseFields, wantsPayload } from '../event-json.js';
+import type { KeyContext, Reply } from '../route.js';
 import { forKeys, json } from '../route.js';
 import { SharedCounts } from '../shared-counts.js';
 import { parseTypeFilter, typePatternsMax } from '../type-filter.js';
@@ -18,6 +21,7 @@ import { parseTypeFilter, typePatternsMax } from '../type-filter.js';
 export interface InboxRoutesOptions {
   readonly database: Database;
   readonly inbox: Inbox;
+  readonly inboxes: Inboxes;
   readonly cursors: CursorSigner;
   readonly clock: Clock;
   readonly telemetry: Telemetry;
@@ -25,15 +29,30 @@ export interface InboxRoutesOptions {
 
 const statuses = ['pending', 'leased', 'dead', 'delivered'] as const satisfies readonly EventStatus[];
 const idsMax = 1_000;
+const leaseSeconds = Type.Number({ minimum: 1, maximum: 43_200 });
 
-/** Every route of the inbox `default`, under its short path and under its name. */
+/** Every route of what is in an inbox: under the short path of the inbox `default`, and under the name of any. */
 export function inboxRoutes(options: InboxRoutesOptions) {
   const counts = new SharedCounts();
-  return ['/v1/inbox', '/v1/inboxes/default'].flatMap((path) => routesAt(path, options, counts));
+  return ['/v1/inbox', '/v1/inboxes/:name'].flatMap((path) => [
+    ...consumerRoutes(path, options),
+    ...readerRoutes(path, options, counts),
+  ]);
 }
 
-function routesAt(base: string, options: InboxRoutesOptions, counts: SharedCounts) {
-  const { inbox, telemetry, database, clock } = options;
+async function subscriptionOf(
+  { inboxes }: InboxRoutesOptions,
+  { identity, params }: Pick<KeyContext, 'identity' | 'params'>,
+): Promise<number> {
+  const { name = defaultInboxName } = params;
+  if (name === defaultInboxName) return defaultInbox;
+  const inbox = await inboxes.find(identity.org, name);
+  if (inbox === null) throw noInbox();
+  return inbox.subscription;
+}
+
+function consumerRoutes(base: string, options: InboxRoutesOptions) {
+  const { inbox, telemetry } = options;
   return [
     forKeys({
       method: 'POST',
@@ -45,13 +64,14 @@ function routesAt(base: string, options: InboxRoutesOptions, counts: SharedCount
         {
           max: Type.Optional(Type.Integer({ minimum: 1, maximum: 1000 })),
           wait_seconds: Type.Optional(Type.Number({ minimum: 0, maximum: 30 })),
-          lease_seconds: Type.Optional(Type.Number({ minimum: 1, maximum: 43_200 })),
+          lease_seconds: Type.Optional(leaseSeconds),
         },
         { additionalProperties: false },
       ),
-      handler: async ({ identity, body, query, clientGone }) => {
+      handler: async ({ identity, params, body, query, clientGone }) => {
         const fields = parseFields(query['fields']);
-        const { lease, received } = await inbox.receive(identity.org, defaultInbox, {
+        const subscription = await subscriptionOf(options, { identity, params });
+        const { lease, received } = await inbox.receive(identity.org, subscription, {
           eventsMax: (body['max'] as number | undefined) ?? 50,
           waitSeconds: (body['wait_seconds'] as number | undefined) ?? 0,
           leaseSeconds: (body['lease_seconds'] as number | undefined) ?? 60,
@@ -71,15 +91,13 @@ function routesAt(base: string, options: InboxRoutesOptions, counts: SharedCount
       path: `${base}/ack`,
       access: 'inbox:consume',
       bucket: 'consume',
-      body: Type.Object(
-        {
-          ids: Type.Optional(Type.Array(Type.String({ maxLength: 255 }), { minItems: 1, maxItems: idsMax })),
-          lease_id: Type.Optional(Type.String({ maxLength: 255 })),
-        },
-        { additionalProperties: false },
-      ),
-      handler: async ({ identity, body }) => {
-        const result = await ack(inbox, identity.org, body);
+      body: Type.Object({ ids: Type.Optional(idList), lease_id: Type.Optional(id) }, { additionalProperties: false }),
+      handler: async ({ identity, params, body }) => {
+        const what = idsOrLease(body);
+        const subscription = await subscriptionOf(options, { identity, params });
+        const result = await ('ids' in what
+          ? inbox.acknowledge(identity.org, subscription, what.ids)
+          : inbox.acknowledgeLease(identity.org, subscription, what.lease));
         telemetry.eventsAcknowledged.inc(result.acknowledged);
         return json(200, {
           acknowledged: result.acknowledged,
@@ -89,8 +107,96 @@ function routesAt(base: string, options: InboxRoutesOptions, counts: SharedCount
       },
     }),
     forKeys({
+      method: 'POST',
+      path: `${base}/nack`,
+      access: 'inbox:consume',
+      bucket: 'consume',
+      body: Type.Object(
+        {
+          ids: Type.Optional(idList),
+          lease_id: Type.Optional(id),
+          delay_seconds: Type.Optional(Type.Number({ minimum: 0, maximum: 43_200 })),
+        },
+        { additionalProperties: false },
+      ),
+      handler: async ({ identity, params, body }) => {
+        const what = idsOrLease(body);
+        const subscription = await subscriptionOf(options, { identity, params });
+        const delaySeconds = (body['delay_seconds'] as number | undefined) ?? 0;
+        const released = await inbox.release(identity.org, subscription, what, delaySeconds);
+        telemetry.eventsReleased.inc(released);
+        return json(200, { released });
+      },
+    }),
+    forKeys({
+      method: 'POST',
+      path: `${base}/extend`,
+      access: 'inbox:consume',
+      bucket: 'consume',
+      body: Type.Object({ lease_id: id, lease_seconds: leaseSeconds }, { additionalProperties: false }),
+      handler: async ({ identity, params, body }) => {
+        const subscription = await subscriptionOf(options, { identity, params });
+        const lease = body['lease_id'] as string;
+        const endsAtMs = await inbox.extend(identity.org, subscription, lease, body['lease_seconds'] as number);
+        return json(200, { lease_id: lease, lease_expires_at: formatTime(endsAtMs) });
+      },
+    }),
+    forKeys({
+      method: 'DELETE',
+      path: `${base}/:event_id`,
+      access: 'inbox:consume',
+      bucket: 'consume',
+      handler: async ({ identity, params }) => {
+        const subscription = await subscriptionOf(options, { identity, params });
+        const result = await inbox.acknowledge(identity.org, subscription, [params['event_id'] ?? '']);
+        if (result.unknown.length > 0) throw new Problem('not_found', 'There is no such event in this inbox.');
+        telemetry.eventsAcknowledged.inc(result.acknowledged);
+        return { status: 204, body: null };
+      },
+    }),
+    forKeys({
+      method: 'POST',
+      path: `${base}/seek`,
+      access: 'inbox:consume',
+      bucket: 'consume',
+      body: Type.Object({ to: id }, { additionalProperties: false }),
+      handler: async ({ identity, params, body }) => {
+        const to = body['to'] as string;
+        const target = parseSeekTarget(identity.org, to, '/to');
+        const subscription = await subscriptionOf(options, { identity, params });
+        await inbox.seek(identity.org, subscription, target);
+        return json(200, { to });
+      },
+    }),
+    forKeys({
+      method: 'POST',
+      path: `${base}/redrive`,
+      access: 'inbox:consume',
+      bucket: 'consume',
+      body: Type.Object(
+        { ids: Type.Optional(idList), all: Type.Optional(Type.Literal(true)) },
+        { additionalProperties: false },
+      ),
+      handler: async ({ identity, params, body }) => {
+        const ids = body['ids'] as string[] | undefined;
+        if ((ids === undefined) === (body['all'] === undefined)) {
+          throw invalid({ path: '', message: 'must have either ids or "all": true' });
+        }
+        const subscription = await subscriptionOf(options, { identity, params });
+        const what = ids === undefined ? 'all' : { ids };
+        return json(200, { redriven: await inbox.redrive(identity.org, subscription, what) });
+      },
+    }),
+  ];
+}
+
+function readerRoutes(base: string, options: InboxRoutesOptions, counts: SharedCounts) {
+  const { database, clock } = options;
+  return [
+    forKeys({
       method: 'GET',
-      path: base,
+      // The name alone is the inbox itself.
+      path: base === '/v1/inbox' ? base : `${base}/events`,
       access: 'inbox:read',
       bucket: 'read',
       replyBytesMax: replyPayloadBytesMax,
@@ -104,16 +210,19 @@ function routesAt(base: string, options: InboxRoutesOptions, counts: SharedCount
         },
         { additionalProperties: false },
       ),
-      handler: ({ identity, query }) => list(options, identity.org, query),
+      handler: async (context) =>
+        list(options, context.identity.org, await subscriptionOf(options, context), context.query),
     }),
     forKeys({
       method: 'GET',
       path: `${base}/stats`,
       access: 'inbox:read',
       bucket: 'read',
-      handler: async ({ identity }) => {
+      handler: async ({ identity, params }) => {
+        const subscription = await subscriptionOf(options, { identity, params });
         const nowMs = clock.now();
-        const stats = await counts.of(identity.org, () => readStats(database, identity.org, defaultInbox, clock.now()));
+        const count = () => readStats(database, identity.org, subscription, clock.now());
+        const stats = await counts.of(identity.org, subscription, count);
         if (stats === null) throw noInbox();
         const { pending, leased, dead, oldestPendingAtMs } = stats;
         const oldest = oldestPendingAtMs === null ? null : Math.max(0, Math.floor((nowMs - oldestPendingAtMs) / 1000));
@@ -123,25 +232,35 @@ function routesAt(base: string, options: InboxRoutesOptions, counts: SharedCount
   ];
 }
 
-function ack(inbox: Inbox, org: string, body: Readonly<Record<string, unknown>>): Promise<AckResult> {
+const id = Type.String({ minLength: 1, maxLength: 255 });
+const idList = Type.Array(Type.String({ maxLength: 255 }), { minItems: 1, maxItems: idsMax });
+
+function idsOrLease(
+  body: Readonly<Record<string, unknown>>,
+): { readonly ids: readonly string[] } | { readonly lease: string } {
   const ids = body['ids'] as string[] | undefined;
   const lease = body['lease_id'] as string | undefined;
-  if (ids !== undefined && lease === undefined) return inbox.acknowledge(org, defaultInbox, ids);
-  if (lease !== undefined && ids === undefined) return inbox.acknowledgeLease(org, defaultInbox, lease);
+  if (ids !== undefined && lease === undefined) return { ids };
+  if (lease !== undefined && ids === undefined) return { lease };
   throw invalid({ path: '', message: 'must have either ids or lease_id' });
 }
 
-async function list(options: InboxRoutesOptions, org: string, query: Readonly<Record<string, unknown>>) {
+async function list(
+  options: InboxRoutesOptions,
+  org: string,
+  subscription: number,
+  query: Readonly<Record<string, unknown>>,
+): Promise<Reply> {
   const { cursors, database, clock } = options;
   const fields = parseFields(query['fields']);
   const patterns = query['type'] as string[] | undefined;
   const status = query['status'] as EventStatus | undefined;
-  const binding = ['inbox', org, defaultInbox, status ?? null, patterns ?? null];
+  const binding = ['inbox', org, subscription, status ?? null, patterns ?? null];
   const cursor = query['cursor'] as string | undefined;
   const [position, day] = cursor === undefined ? [] : cursors.verify(binding, cursor);
   const page = await peek(database, {
     org,
-    subscription: defaultInbox,
+    subscription,
     status,
     types: parseTypeFilter(patterns),
     limit: (query['limit'] as number | undefined) ?? 50,
@@ -155,8 +274,4 @@ async function list(options: InboxRoutesOptions, org: string, query: Readonly<Re
   );
   const next = page.next === null ? null : cursors.sign(binding, [page.next.position, page.next.day]);
   return { status: 200, body: `{"data":[${data.join(',')}],"next_cursor":${JSON.stringify(next)}}` };
-}
-
-function noInbox(): Problem {
-  return new Problem('not_found', 'There is no such inbox.');
 }

@@ -3,6 +3,8 @@ import type { EventRoutesOptions } from './events.js';
 import { eventRoutes } from './events.js';
 import type { InboxRoutesOptions } from './inbox.js';
 import { inboxRoutes } from './inbox.js';
+import type { InboxesRoutesOptions } from './inboxes.js';
+import { inboxesRoutes } from './inboxes.js';
 import type { KeyRoutesOptions } from './keys.js';
 import { keyRoutes } from './keys.js';
 import type { OperationsRoutesOptions } from './operations.js';
@@ -12,6 +14,7 @@ import { orgRoutes } from './orgs.js';
 
 export type RouteTableOptions = EventRoutesOptions &
   InboxRoutesOptions &
+  InboxesRoutesOptions &
   KeyRoutesOptions &
   OrgRoutesOptions &
   OperationsRoutesOptions;
@@ -22,6 +25,7 @@ export function routeTable(parts: RouteTableOptions): readonly (Route | Route<Ke
   return [
     ...eventRoutes(parts),
     ...inboxRoutes(parts),
+    ...inboxesRoutes(parts),
     ...keyRoutes(parts),
     orgs.own,
     ...orgs.admin,
