@@ -1,5 +1,6 @@
 /** A database with something of everything that an export has to bring over, and what an export of it is compared by. */
 import { randomInt } from 'node:crypto';
+import type { Clock } from '../../src/clock.js';
 import { systemClock } from '../../src/clock.js';
 import type { Database } from '../../src/db/database.js';
 import { schemaVersions } from '../../src/db/migrate.js';
@@ -8,7 +9,9 @@ import { appendBatch } from '../../src/event-log/append.js';
 import type { NewEvent } from '../../src/event-log/new-event.js';
 import { dedupHash } from '../../src/ingest/envelope.js';
 import { acknowledge } from '../../src/subscriptions/acknowledge.js';
+import { Inboxes } from '../../src/inbox/inboxes.js';
 import { receive } from '../../src/subscriptions/receive.js';
+import { release } from '../../src/subscriptions/release.js';
 import { Keys } from '../../src/tenancy/keys.js';
 import { scopes } from '../../src/tenancy/scopes.js';
 import { ChunkWriter } from '../../src/transfer/chunk-writer.js';
@@ -77,6 +80,7 @@ export async function makeWorld(database: Database, bulkEvents = 2_500): Promise
     if (event !== undefined && first?.kind === 'duplicate') repeat = { event, place: first.place };
     await consume(database, full, days, at.now + 10, places);
   }
+  await makeInbox(database, full, clock, places);
   const payload = JSON.stringify('x'.repeat(180));
   for (let sent = 0; sent < bulkEvents; sent += 500) {
     const many = Array.from({ length: 500 }, (_, i) =>
@@ -125,6 +129,23 @@ async function consume(database: Database, org: string, day: number, nowMs: numb
   await take(3, 60_000_000_000_000, nowMs + 30);
   const last = places.at(-1);
   if (last !== undefined) await acknowledge(database, org, 0, [last]);
+}
+
+/** An inbox that begins in the middle of the log, wants another type from some position on, and has given an event back. */
+async function makeInbox(database: Database, org: string, clock: Clock, places: readonly Place[]): Promise<void> {
+  const inboxes = new Inboxes(database, clock);
+  const address = places[3];
+  if (address === undefined) throw new Error('no event to start at');
+  const spec = { name: 'some', types: ['test.*'], start: { to: 'event', address }, maxAttempts: 3 } as const;
+  const { subscription } = await inboxes.create(org, spec, 'key');
+  await inboxes.change(org, 'some', { types: ['other', 'test.event'] }, 'key');
+  const nowMs = clock.now() + 1_000;
+  const lease = 'lse_some';
+  const request = { org, subscription, eventsMax: 4, wantsPayload: false, nowMs, lease, leaseEndsAtMs: nowMs + 1_000 };
+  await receive(database, request);
+  const availableAtMs = nowMs + 60_000_000_000_000;
+  const what = { addresses: [address] };
+  await release(database, { org, subscription, what, nowMs, availableAtMs, waitingId: 'wait_some' });
 }
 
 function oddEvent(org: string, payload: string, dedupId: string, nowMs: number): NewEvent {
