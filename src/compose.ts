@@ -26,8 +26,11 @@ import { routeTable } from './http/routes/table.js';
 import { HttpServer, preloadHttp } from './http/server.js';
 import { Inbox } from './inbox/inbox.js';
 import { Inboxes } from './inbox/inboxes.js';
+import { AtomicCommit } from './ingest/atomic-commit.js';
 import { bodyBytesMax } from './ingest/envelope.js';
 import { GroupCommit } from './ingest/group-commit.js';
+import { storeAtomic } from './ingest/store-atomic.js';
+import type { StoreBatchOptions } from './ingest/store-batch.js';
 import { storeBatch } from './ingest/store-batch.js';
 import { startAll, stopAll } from './lifecycle.js';
 import type { Logger } from './log.js';
@@ -88,36 +91,37 @@ export async function composeServer(parts: Parts): Promise<RunningServer> {
     log.warn({ sessions }, 'ended database sessions that held the head of a log for more than 3 s');
   };
   const blockedHeads = new BlockedHeads(database, clock, onBlockersEnded, failed('blocked heads'));
-  const ingest = new GroupCommit({
+  const storing: StoreBatchOptions = {
+    database,
     clock,
-    store: (batch) =>
-      storeBatch(
-        {
-          database,
-          clock,
-          blockedHeads,
-          outcomeWaitMsMax,
-          onStored: (stored, outcome, durationMs) => {
-            countBatch(telemetry, outcome, durationMs);
-            announcer.appended(new Set(stored.map((event: NewEvent) => event.org)));
-          },
-          onFailure: (error) => {
-            const kind = error instanceof StorageError ? (error.sqlstate ?? error.kind) : 'outcome_unknown';
-            telemetry.batchFailures.inc({ kind });
-            if (kind === missingTable) partitions.check();
-            log.warn({ err: error }, 'a batch could not be stored');
-          },
-        },
-        batch,
-      ),
-    batchEventsMax: () => (embedded?.readsWait === true ? batchEventsWhileReadingMax : batchEventsMax),
-    batchBytesMax,
+    blockedHeads,
+    outcomeWaitMsMax,
+    onStored: (stored, outcome, durationMs) => {
+      countBatch(telemetry, outcome, durationMs);
+      announcer.appended(new Set(stored.map((event: NewEvent) => event.org)));
+    },
+    onFailure: (error) => {
+      const kind = error instanceof StorageError ? (error.sqlstate ?? error.kind) : 'outcome_unknown';
+      telemetry.batchFailures.inc({ kind });
+      if (kind === missingTable) partitions.check();
+      log.warn({ err: error }, 'a batch could not be stored');
+    },
+  };
+  const queue = {
+    clock,
     refusal: () => (embedded?.space.isShort === true ? diskFull() : null),
     queueBytesMax: config.queueBytesMax,
     queueAgeMsMax: config.queueAgeMsMax,
+  };
+  const ingest = new GroupCommit({
+    ...queue,
+    store: (batch) => storeBatch(storing, batch),
+    batchEventsMax: () => (embedded?.readsWait === true ? batchEventsWhileReadingMax : batchEventsMax),
+    batchBytesMax,
   });
   const inbox = new Inbox(database, clock, wakeups, (org) => announcer.appended([org]));
   const inboxes = new Inboxes(database, clock);
+  const atomic = new AtomicCommit({ ...queue, store: (batch) => storeAtomic(storing, batch) });
   const readiness = new Readiness(
     clock,
     () => probeStorage(database, Math.floor(clock.now() / 86_400_000)),
@@ -126,8 +130,8 @@ export async function composeServer(parts: Parts): Promise<RunningServer> {
   const maintenance = embedded && embeddedMaintenance(parts, embedded, telemetry, failed('embedded maintenance'));
 
   registerGauges(telemetry, {
-    queueEvents: () => ingest.waitingEvents,
-    queueBytes: () => ingest.waitingBytes,
+    queueEvents: () => ingest.waitingEvents + atomic.waitingEvents,
+    queueBytes: () => ingest.waitingBytes + atomic.waitingBytes,
     inboxWaiters: () => wakeups.waiting,
     sessionsInUse: () => stats().sessionsInUse,
     sessionsWaiting: () => stats().waiting,
@@ -137,7 +141,19 @@ export async function composeServer(parts: Parts): Promise<RunningServer> {
     host: config.host,
     port: config.port,
     admission: { authenticator, limiter, keyUsage, bodyBytesMax },
-    routes: routeTable({ database, ingest, inbox, inboxes, keys, orgs, cursors, clock, readiness, telemetry }),
+    routes: routeTable({
+      database,
+      ingest,
+      atomic,
+      inbox,
+      inboxes,
+      keys,
+      orgs,
+      cursors,
+      clock,
+      readiness,
+      telemetry,
+    }),
     telemetry,
     log,
     clock,
@@ -147,7 +163,7 @@ export async function composeServer(parts: Parts): Promise<RunningServer> {
 
   // Stopped in reverse: the door first, then what stands behind it.
   const background = maintenance === null ? [] : [maintenance];
-  const services = [partitions, announcer, ...background, keyUsage, ingest, ...metrics, http];
+  const services = [partitions, announcer, ...background, keyUsage, ingest, atomic, ...metrics, http];
   const first = dataDir === null ? null : await firstStart(orgs, dataDir);
   await startAll(services);
 

@@ -40,16 +40,33 @@ export class BatchOutcomeUnknown extends Error {
 }
 
 /**
+ * What becomes of the rest of a batch when one of its events cannot be stored:
+ * - `each`: every event has its own outcome.
+ * - `all`: nothing is stored if one is refused, or one row fewer was written than was sent.
+ * - `rehearse`: nothing is stored in any case. For finding the event that fails a batch.
+ */
+export type AppendMode = 'each' | 'all' | 'rehearse';
+
+/** Thrown when a batch was rolled back because of its mode, with what would have become of each event. */
+export class BatchRolledBack extends Error {
+  override readonly name = 'BatchRolledBack';
+  constructor(readonly events: readonly Appended[]) {
+    super('the batch was rolled back: all of it was to be stored, or nothing');
+  }
+}
+
+/**
  * Stores a batch, events of many orgs mixed, in one transaction: reserve, dedup, COPY, commit, in that order, each taking its locks in the
  * order of orgs. Resolves after the commit is as durable as the server makes it. Per org, positions follow the order of the batch.
  *
- * Rejects with a `StorageError` if nothing is stored (of kind `sql` with a data error's SQLSTATE if one event is to blame), with
+ * Rejects with `BatchRolledBack` as `mode` says, with a `StorageError` if nothing is stored (of kind `sql` with a data error's SQLSTATE if one event is to blame), with
  * `BatchOutcomeUnknown`, or with a `StorageError` of kind `outcome_unknown` if the server stored less than it was sent.
  */
 export async function appendBatch(
   database: Database,
   batch: readonly NewEvent[],
   nowMs: number,
+  mode: AppendMode = 'each',
 ): Promise<BatchOutcome> {
   let copies: Copy[] = [];
   let beforeCommit: { xid: string; outcome: BatchOutcome } | undefined;
@@ -64,9 +81,11 @@ export async function appendBatch(
       const reserved = await reserve(tx, sharesByOrg(slots), nowMs);
       const events = placeSlots(slots, reserved.byOrg);
       await settleDedup(tx, slots, events);
+      if (mode === 'all' && events.some(isRefused)) throw new BatchRolledBack(events);
       copies = copyEvents(tx, slots, events);
       // A dedup id without its event would answer the client's next try with a lie, so these are counted before the commit.
-      if (slots.some(({ event }) => event.dedup !== null)) await verifyCounts(copies, 'unavailable');
+      if (mode !== 'each' || slots.some(({ event }) => event.dedup !== null)) await verifyCounts(copies, 'unavailable');
+      if (mode === 'rehearse') throw new BatchRolledBack(events);
       const storedEvents = copies.reduce((sum, { sent }) => sum + sent, 0);
       beforeCommit = { xid: reserved.xid, outcome: { events, durability: reserved.durability, storedEvents } };
       return beforeCommit.outcome;
@@ -79,6 +98,10 @@ export async function appendBatch(
   }
   await verifyCounts(copies, 'outcome_unknown');
   return afterCommit === null || syncsAfterCommit ? outcome : { ...outcome, durability: 'memory' };
+}
+
+function isRefused({ kind }: Appended): boolean {
+  return kind === 'dedup_mismatch' || kind === 'org_unknown';
 }
 
 /** An event of the batch, or several that share a dedup id: then the first leads and the others follow its fate. */

@@ -13,6 +13,7 @@ export interface Admission {
   readonly authenticator: Authenticator;
   readonly limiter: RateLimiter;
   readonly keyUsage: KeyUsage;
+  /** Of a route that names no other limit. */
   readonly bodyBytesMax: number;
 }
 
@@ -45,13 +46,15 @@ export function admitAccess({ access }: Route, caller: Caller | null): Identity 
 }
 
 /** Refuses, by its headers alone, a body that could not be accepted. */
-export function admitBody({ bodyBytesMax }: Admission, route: Route, headers: IncomingHttpHeaders): void {
+export function admitBody(bodyBytesMax: number, route: Route, headers: IncomingHttpHeaders): void {
   if (!hasBody(headers)) return;
   if (Number(headers['content-length'] ?? 0) > bodyBytesMax) throw tooLarge(bodyBytesMax);
   if (route.body === undefined) return;
   const mediaType = headers['content-type']?.split(';', 1)[0]?.trim().toLowerCase();
-  if (mediaType !== 'application/json') {
-    throw new Problem('unsupported_media_type', 'Send the body as JSON, with "Content-Type: application/json".');
+  const taken = route.mediaTypes ?? jsonOnly;
+  if (mediaType === undefined || !taken.includes(mediaType)) {
+    const detail = `Send the body as JSON, with "Content-Type: ${taken.join('" or "')}".`;
+    throw new Problem('unsupported_media_type', detail);
   }
   const charset = /;\s*charset="?([^\s";]+)/i.exec(headers['content-type'] ?? '')?.[1];
   if (charset !== undefined && charset.toLowerCase() !== 'utf-8') {
@@ -64,16 +67,19 @@ export function admitBody({ bodyBytesMax }: Admission, route: Route, headers: In
   }
 }
 
-/** Spends a token of the route's bucket. */
+const jsonOnly: readonly string[] = ['application/json'];
+
+/** Spends tokens of the route's bucket. */
 export function admitRate(
   { limiter, keyUsage }: Admission,
   { bucket }: Route,
   identity: Identity | null,
+  tokens: number,
 ): Admitted | null {
   if (identity === null) return null;
   keyUsage.used(identity.org, identity.keyId);
   if (bucket === null) return null;
-  return limiter.admit(identity.org, identity.limits, bucket, 1);
+  return limiter.admit(identity.org, identity.limits, bucket, tokens);
 }
 
 export function hasBody(headers: IncomingHttpHeaders): boolean {

@@ -17,6 +17,7 @@ export function renderProblem(problem: Problem, requestId: string): Reply {
     ...(problem.errors === undefined ? {} : { errors: problem.errors }),
     ...(problem.retryAfterSeconds === undefined ? {} : { retry_after: problem.retryAfterSeconds }),
     request_id: requestId,
+    ...problem.members,
   };
   const headers: Record<string, string> = { 'Cache-Control': 'no-store', ...problem.headers };
   // RFC 9110, 15.5.2: a 401 names its challenge, wherever it comes from.

@@ -26,6 +26,8 @@ export interface Context {
   readonly raw: Buffer;
   /** Aborted when the connection closes before the reply is written. */
   readonly clientGone: () => AbortSignal;
+  /** Of a route whose cost is `counted`: takes the tokens, once, or throws `rate_limited` or `rate_exceeds_burst`. */
+  readonly spend: (tokens: number) => void;
 }
 
 /** One row of the route table. */
@@ -33,14 +35,25 @@ export interface Route<C extends Context = Context> {
   readonly method: 'GET' | 'POST' | 'PATCH' | 'DELETE';
   readonly path: string;
   readonly access: Access;
-  /** Which bucket a request costs one token of. */
+  /** Which bucket a request costs a token of. */
   readonly bucket: BucketClass | null;
+  /**
+   * Absent: one token, taken before the body is read. `counted`: as many as the handler spends, once it knows; a request that is refused before
+   * that costs one.
+   */
+  readonly cost?: 'counted';
   /** What a reply may take, where that is much: room for it is made before the handler runs. */
   readonly replyBytesMax?: number;
   /** Query parameters; none where absent. */
   readonly query?: TObject;
   /** `raw`: the handler reads the bytes. Absent: no body is expected. */
   readonly body?: TObject | 'raw';
+  /** Default `application/json`. */
+  readonly mediaTypes?: readonly string[];
+  /** Where more than usual is taken. Room for such bodies is limited over all requests, too. */
+  readonly bodyBytesMax?: number;
+  /** Throws what a body that cannot be read is refused with. Default: as one JSON object. */
+  readonly checkBody?: (raw: Buffer, request: FastifyRequest) => unknown;
   readonly handler: (context: C) => Reply | Promise<Reply>;
 }
 

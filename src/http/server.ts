@@ -1,4 +1,3 @@
-import type { IncomingMessage } from 'node:http';
 import { promisify } from 'node:util';
 import type { AddressInfo, Socket } from 'node:net';
 import Fastify from 'fastify';
@@ -13,10 +12,12 @@ import type { Service } from '../lifecycle.js';
 import type { Logger } from '../log.js';
 import type { Telemetry } from '../telemetry.js';
 import type { Admission } from './admit.js';
-import { acceptsJson, admitAccess, admitBody, admitCaller, admitRate, hasBody, tooLarge } from './admit.js';
-import { decompress } from './body.js';
+import { acceptsJson, admitAccess, admitBody, admitCaller, admitRate } from './admit.js';
+import { BodyBudget } from './body-budget.js';
+import { readRaw } from './body.js';
 import { clientGone } from './client-gone.js';
 import { answerClientError } from './client-error.js';
+import { fromFastify, namesOneHost, notFound } from './framework-refusals.js';
 import { renderProblem, toProblem } from './problem.js';
 import { ReplyBudget } from './reply-budget.js';
 import { requestIdOf } from './request-id.js';
@@ -47,6 +48,8 @@ const quietCheckMs = 25;
 interface RequestState {
   identity: Identity | null;
   rateHeaders: Readonly<Record<string, string>> | null;
+  /** Set until a request whose cost is known only after its body is read has paid. */
+  owed: ((tokens: number) => void) | null;
   readonly bucket: string;
   readonly startedAtMs: number;
 }
@@ -68,11 +71,11 @@ export class HttpServer implements Service {
       if (this.#stopping !== null) reply.header('Connection', 'close');
       done();
     });
-    const budget = new ReplyBudget();
+    const budgets = { replies: new ReplyBudget(), bodies: new BodyBudget() };
     const send: Send = (request, reply, answer, more) => {
       sendReply(request, reply, answer, more, this.#stopping !== null);
     };
-    for (const route of options.routes) addRoute(this.#fastify, route as Route, options, budget, send);
+    for (const route of options.routes) addRoute(this.#fastify, route as Route, options, budgets, send);
   }
 
   async start(): Promise<void> {
@@ -172,7 +175,7 @@ function addRoute(
   fastify: FastifyInstance,
   route: Route,
   options: HttpServerOptions,
-  budget: ReplyBudget,
+  budgets: { readonly replies: ReplyBudget; readonly bodies: BodyBudget },
   send: Send,
 ): void {
   const { admission, telemetry, clock, log } = options;
@@ -188,22 +191,31 @@ function addRoute(
     return observer;
   };
   const bucket = route.bucket ?? 'none';
+  const bodyBytesMax = route.bodyBytesMax ?? admission.bodyBytesMax;
+  const pay = (state: RequestState, tokens: number): void => {
+    state.owed = null;
+    const admitted = admitRate(admission, route, state.identity, tokens);
+    state.rateHeaders = admitted?.headers ?? null;
+    if (admitted?.shadowRefused === true) telemetry.rateLimited.inc({ bucket, mode: 'shadow' });
+  };
   // What operators read has one form each, whatever is asked for: a collector of metrics asks for text.
   const isNegotiated = route.path.startsWith('/v1/');
 
   fastify.route({
     method: route.method,
     url: route.path,
-    onRequest: (request, _reply, done) => {
-      const state: RequestState = { identity: null, rateHeaders: null, bucket, startedAtMs: clock.monotonic() };
+    bodyLimit: bodyBytesMax,
+    onRequest: (request, reply, done) => {
+      const startedAtMs = clock.monotonic();
+      const state: RequestState = { identity: null, rateHeaders: null, owed: null, bucket, startedAtMs };
       states.set(request, state);
       const { headers } = request.raw;
       const admit = (caller: Awaited<ReturnType<typeof admitCaller>>): void => {
         state.identity = admitAccess(route, caller);
-        admitBody(admission, route, headers);
-        const admitted = admitRate(admission, route, state.identity);
-        state.rateHeaders = admitted?.headers ?? null;
-        if (admitted?.shadowRefused === true) telemetry.rateLimited.inc({ bucket, mode: 'shadow' });
+        admitBody(bodyBytesMax, route, headers);
+        if (route.cost === 'counted') state.owed = (tokens) => pay(state, tokens);
+        else pay(state, 1);
+        if (route.bodyBytesMax !== undefined) budgets.bodies.reserve(reply.raw, state.identity, headers, bodyBytesMax);
       };
       try {
         const caller = admitCaller(admission, route, headers);
@@ -224,19 +236,31 @@ function addRoute(
         throw new Problem('not_acceptable', 'The answer is JSON. Accept application/json.');
       }
       // Also where the size is not known before: what is held already may be too much.
-      if (route.bucket === 'read' || route.bucket === 'consume') budget.reserve(reply.raw, route.replyBytesMax ?? 0);
-      const raw = await readRaw(request, admission.bodyBytesMax);
+      const { replies, bodies } = budgets;
+      if (route.bucket === 'read' || route.bucket === 'consume') replies.reserve(reply.raw, route.replyBytesMax ?? 0);
+      const raw = await readRaw(request, bodyBytesMax);
+      const isInflated = raw !== request.body;
+      if (route.bodyBytesMax !== undefined && isInflated) bodies.count(reply.raw, state?.identity ?? null, raw.length);
+      let query: Record<string, unknown>;
+      try {
+        query = readQuery(request.raw.url ?? '');
+      } catch (error) {
+        // A body that is no JSON (400) is refused before a query that is not valid (422).
+        await checkBody(route, raw, request);
+        throw error;
+      }
       const context: Context & { identity: Identity | null } = {
         request,
         params: request.params as Record<string, string>,
-        query: queryAfterBody(() => readQuery(request.raw.url ?? ''), route, raw),
+        query,
         body: readBody(raw),
         raw,
         clientGone: () => clientGone(reply.raw),
+        spend: (tokens) => state?.owed?.(tokens),
         identity: state?.identity ?? null,
       };
       const answer = await route.handler(context);
-      if (route.replyBytesMax === undefined && answer.body !== null) budget.count(reply.raw, answer.body.length);
+      if (route.replyBytesMax === undefined && answer.body !== null) replies.count(reply.raw, answer.body.length);
       send(request, reply, answer, state?.rateHeaders ?? null);
     },
     onResponse: (request, reply, done) => {
@@ -262,14 +286,9 @@ function queryReaderOf(route: Route): (url: string) => Record<string, unknown> {
   };
 }
 
-/** A body that is no JSON (400) is refused before a query that is not valid (422). */
-function queryAfterBody(read: () => Record<string, unknown>, { body }: Route, raw: Buffer): Record<string, unknown> {
-  try {
-    return read();
-  } catch (error) {
-    if (body !== undefined && raw.length > 0) parseJsonBody(raw);
-    throw error;
-  }
+async function checkBody(route: Route, raw: Buffer, request: FastifyRequest): Promise<void> {
+  if (route.checkBody !== undefined) await route.checkBody(raw, request);
+  else if (route.body !== undefined && raw.length > 0) parseJsonBody(raw);
 }
 
 function bodyReaderOf({ body }: Route): (raw: Buffer) => Readonly<Record<string, unknown>> {
@@ -281,13 +300,6 @@ function bodyReaderOf({ body }: Route): (raw: Buffer) => Readonly<Record<string,
     validate(fields);
     return fields;
   };
-}
-
-async function readRaw(request: FastifyRequest, bytesMax: number): Promise<Buffer> {
-  const { body } = request;
-  const { headers } = request.raw;
-  if (!hasBody(headers) || !Buffer.isBuffer(body)) return noBytes;
-  return headers['content-encoding']?.trim().toLowerCase() === 'gzip' ? decompress(body, bytesMax) : body;
 }
 
 /**
@@ -317,8 +329,18 @@ function sendReply(
   reply.raw.end(body ?? undefined);
 }
 
+/** What is refused before its cost is known costs one token, so that bad requests are not free; whoever has none is told of the fault all the same. */
+function payForRefusal(request: FastifyRequest): void {
+  try {
+    states.get(request)?.owed?.(1);
+  } catch (error) {
+    if (!(error instanceof Problem)) throw error;
+  }
+}
+
 function sendError(error: unknown, request: FastifyRequest, reply: FastifyReply, options: HttpServerOptions): void {
-  const problem = fromFastify(error, options.admission.bodyBytesMax) ?? toProblem(error);
+  const problem = fromFastify(error, request.routeOptions.bodyLimit) ?? toProblem(error);
+  payForRefusal(request);
   options.telemetry.problems.inc({ code: problem.code });
   if (problem.code === 'rate_limited' || problem.code === 'rate_exceeds_burst') {
     options.telemetry.rateLimited.inc({ bucket: states.get(request)?.bucket ?? 'none', mode: 'enforce' });
@@ -336,62 +358,6 @@ function sendError(error: unknown, request: FastifyRequest, reply: FastifyReply,
     .send(body);
 }
 
-/** Fastify's own refusals, in our words. Null: not one of them. */
-function fromFastify(error: unknown, bodyBytesMax: number): Problem | null {
-  const { code, statusCode } = error as { code?: unknown; statusCode?: unknown };
-  if (typeof code !== 'string' || !code.startsWith('FST_ERR_')) return null;
-  if (code === 'FST_ERR_CTP_BODY_TOO_LARGE') return tooLarge(bodyBytesMax);
-  if (code === 'FST_ERR_BAD_URL') return new Problem('bad_request', 'The path is not valid percent-encoding.');
-  if (code === 'FST_ERR_MAX_PARAM_LENGTH' || statusCode === 414)
-    return new Problem('uri_too_long', 'The path is too long.');
-  if (statusCode === 404) return new Problem('not_found', 'There is nothing at this path.');
-  if (statusCode === 415) return new Problem('unsupported_media_type', 'Send the body as JSON.');
-  if (typeof statusCode === 'number' && statusCode < 500) {
-    return new Problem('bad_request', 'The request does not keep to HTTP: its body is not as its headers say.', {
-      cause: error,
-    });
-  }
-  return null;
-}
-
-/** 404 where no route has this path, 405 where one has it with another method. */
-function notFound(request: FastifyRequest, routes: readonly Route[]): Problem {
-  const path = routedPath(request.raw.url ?? '');
-  const methods = routes.filter((route) => matches(route.path, path)).map((route) => route.method);
-  if (methods.length === 0) return new Problem('not_found', `There is nothing at this path.`);
-  const allow = [...new Set(methods.flatMap((method) => (method === 'GET' ? ['GET', 'HEAD'] : [method])))].join(', ');
-  return new Problem('method_not_allowed', `This path takes ${allow}.`, { headers: { Allow: allow } });
-}
-
-/** The path as the router reads it: without an origin before it or a query behind it, percent-encoding resolved. */
-function routedPath(url: string): string {
-  const [path = ''] = url.replace(/^https?:\/\/[^/?#]*/i, '').split(/[?#]/, 1);
-  try {
-    return decodeURI(path);
-  } catch {
-    return path;
-  }
-}
-
-/** RFC 9112, 3.2: HTTP/1.1 needs one Host, and more than one may have been read by different rules on the way here. */
-function namesOneHost({ rawHeaders, httpVersionMinor }: IncomingMessage): boolean {
-  let hosts = 0;
-  for (let i = 0; i < rawHeaders.length; i += 2) {
-    const name = rawHeaders[i] ?? '';
-    if (name.length === 4 && name.toLowerCase() === 'host') hosts++;
-  }
-  return hosts === 1 || (hosts === 0 && httpVersionMinor === 0);
-}
-
-function matches(template: string, path: string): boolean {
-  const [wanted, given] = [template.split('/'), path.split('/')];
-  return (
-    wanted.length === given.length &&
-    wanted.every((part, i) => (part.startsWith(':') ? given[i] !== '' : part === given[i]))
-  );
-}
-
 const noFields = Type.Object({}, { additionalProperties: false });
-const noBytes = Buffer.alloc(0);
 /** With a serializer of its own, a reply keeps its media type: fastify adds a charset otherwise, which JSON does not have. */
 const asText = (text: unknown): string => text as string;

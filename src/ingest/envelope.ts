@@ -1,9 +1,11 @@
 /** One event as a client sends it: checked against the contract, its payload still the bytes that were sent. */
 import { hash } from 'node:crypto';
 import { invalid, Problem, type FieldError } from '../errors.js';
+import type { NewEvent } from '../event-log/new-event.js';
 import { isLongerThan, unstorable } from '../text.js';
 import { parseTime } from '../time-format.js';
 import { fieldErrorsMax, fieldPath, parseObject, repeatedMessage } from './json-body.js';
+import type { VisitMember } from './json-scanner.js';
 
 export const payloadBytesMax = 262_144;
 export const payloadDepthMax = 128;
@@ -32,31 +34,66 @@ export interface EventHeaders {
  */
 export function parseEvent(body: Buffer, headers: EventHeaders): EventEnvelope {
   const { fields, members } = parseObject(body);
-  const errors: FieldError[] = [];
-  let payload: Buffer | undefined;
-  let seen = 0;
-  let deepest = 0;
-  for (const { name, start, end, depth } of members) {
-    const bit = 1 << (eventFields.indexOf(name) + 1);
-    if (bit === unknownBit || (seen & bit) !== 0) {
-      const message = bit === unknownBit ? unknownMessage : repeatedMessage;
-      if (errors.length < fieldErrorsMax) errors.push({ path: fieldPath(name), message });
-    }
-    seen |= bit;
-    if (name !== 'payload') continue;
-    if (end - start > payloadBytesMax) throw payloadTooLarge(end - start);
-    deepest = Math.max(deepest, depth);
-    payload = body.subarray(start, end);
+  const reader = new EventReader();
+  for (const { name, start, end, depth } of members) reader.visit(name, start, end, depth);
+  const event = reader.read(body, fields, headers);
+  if (event instanceof Problem) throw event;
+  return event;
+}
+
+/** Checks one event after the other: `begin`, then `visit` for each of its members, then `read`. */
+export class EventReader {
+  /** A bit for each field that was there. */
+  #seen = 0;
+  #deepest = 0;
+  #payloadStart = -1;
+  #payloadEnd = -1;
+  #largestPayload = 0;
+  #errors: FieldError[] = [];
+
+  begin(): void {
+    this.#seen = 0;
+    this.#deepest = 0;
+    this.#payloadStart = -1;
+    this.#largestPayload = 0;
+    if (this.#errors.length > 0) this.#errors = [];
   }
-  if (payload === undefined) errors.push({ path: '/payload', message: 'is required: any JSON value' });
-  if (deepest > payloadDepthMax) errors.push({ path: '/payload', message: tooDeepMessage });
-  const type = readType(fields.type, errors);
-  const dedupId = readText('/dedup_id', fields.dedup_id, errors);
-  const subject = readText('/subject', fields.subject, errors);
-  const occurredAt = readTime('/occurred_at', fields.occurred_at, errors);
-  const idempotencyKey = readIdempotencyKey(headers.idempotencyKey, errors);
-  if (errors.length > 0 || type === undefined || payload === undefined) throw invalid(...errors);
-  return { type, payload, dedupId: dedupId ?? idempotencyKey, subject, occurredAt };
+
+  readonly visit: VisitMember = (name, start, end, depth) => {
+    const bit = 1 << (eventFields.indexOf(name) + 1);
+    if (bit === unknownBit || (this.#seen & bit) !== 0) {
+      const message = bit === unknownBit ? unknownMessage : repeatedMessage;
+      if (this.#errors.length < fieldErrorsMax) this.#errors.push({ path: fieldPath(name), message });
+    }
+    this.#seen |= bit;
+    if (name !== 'payload') return;
+    this.#payloadStart = start;
+    this.#payloadEnd = end;
+    this.#largestPayload = Math.max(this.#largestPayload, end - start);
+    this.#deepest = Math.max(this.#deepest, depth);
+  };
+
+  /** The event whose members were visited, `fields` as `JSON.parse` gives them; or the refusal, as `parseEvent` has it. */
+  read(body: Buffer, fields: Readonly<Record<string, unknown>>, headers: EventHeaders): EventEnvelope | Problem {
+    const errors = this.#errors;
+    if (this.#largestPayload > payloadBytesMax) return payloadTooLarge(this.#largestPayload);
+    if (this.#payloadStart < 0) errors.push({ path: '/payload', message: 'is required: any JSON value' });
+    if (this.#deepest > payloadDepthMax) errors.push({ path: '/payload', message: tooDeepMessage });
+    const type = readType(fields['type'], errors);
+    const dedupId = readText('/dedup_id', fields['dedup_id'], errors);
+    const subject = readText('/subject', fields['subject'], errors);
+    const occurredAt = readTime('/occurred_at', fields['occurred_at'], errors);
+    const idempotencyKey = readIdempotencyKey(headers.idempotencyKey, errors);
+    if (errors.length > 0 || type === undefined) return invalid(...errors);
+    const payload = body.subarray(this.#payloadStart, this.#payloadEnd);
+    return { type, payload, dedupId: dedupId ?? idempotencyKey, subject, occurredAt };
+  }
+}
+
+/** The event on its way into an org's log. */
+export function toNewEvent(org: string, { type, payload, dedupId, subject, occurredAt }: EventEnvelope): NewEvent {
+  const dedup = dedupId === null ? null : { id: dedupId, bodyHash: dedupHash(type, payload) };
+  return { org, type, subject, occurredAtMs: occurredAt, payload, dedup };
 }
 
 /**

@@ -1,10 +1,10 @@
 import type { Clock } from '../clock.js';
-import { StorageError } from '../db/database.js';
 import { Problem } from '../errors.js';
 import type { Appended, BatchOutcome } from '../event-log/append.js';
 import type { NewEvent } from '../event-log/new-event.js';
 import type { Service } from '../lifecycle.js';
 import { FairQueue } from './fair-queue.js';
+import { overloaded, shuttingDown } from './refusals.js';
 
 /**
  * Group commit. While one batch is being written, the next one gathers; when the write returns, everything gathered goes out at once.
@@ -33,11 +33,15 @@ interface Entry {
   readonly bytes: number;
   readonly enqueuedAtMs: number;
   readonly event: NewEvent;
-  readonly settle: (result: StoredOrRefused) => void;
+  /** The event's place among those of its request. */
+  readonly index: number;
+  readonly settle: (result: StoredOrRefused, index: number) => void;
 }
 
 /** What an event costs in memory besides its body, roughly: the entry, its promise, its request. */
 const entryBytes = 2_048;
+/** The same of one of many in a request: the entry, the event, its outcome. */
+const sharedEntryBytes = 1_024;
 
 export class GroupCommit implements Service {
   readonly name = 'group commit';
@@ -79,20 +83,50 @@ export class GroupCommit implements Service {
    * with `overloaded` if the queue is full.
    */
   add(event: NewEvent): Promise<StoredOrRefused> {
-    if (this.#stopped) return Promise.resolve({ refused: shuttingDown() });
-    const refused = this.#options.refusal?.() ?? null;
+    const refused = this.#refusal();
     if (refused !== null) return Promise.resolve({ refused });
     return new Promise((settle) => {
-      const entry = {
-        org: event.org,
-        bytes: heldBytes(event.payload) + entryBytes,
-        enqueuedAtMs: this.#options.clock.monotonic(),
-        event,
-        settle,
-      };
-      if (!this.#queue.add(entry)) settle({ refused: overloaded('too many events are waiting to be stored') });
+      const bytes = heldBytes(event.payload) + entryBytes;
+      const enqueuedAtMs = this.#options.clock.monotonic();
+      if (!this.#queue.add({ org: event.org, bytes, enqueuedAtMs, event, index: 0, settle }))
+        settle({ refused: full() });
       else this.#writing ??= this.#writeAll();
     });
+  }
+
+  /**
+   * The same for the events of one request, of one org, whose payloads are parts of a body of `bodyBytes`: one outcome each, in their order, when the
+   * last is settled. They wait in line like those of other requests and may be stored in several batches. From the first one that the queue has
+   * no room for, all are refused, so that none overtakes another. Rejects with the refusal if nothing of it can be taken.
+   */
+  addAll(events: readonly NewEvent[], bodyBytes: number): Promise<readonly StoredOrRefused[]> {
+    const refused = this.#refusal();
+    if (refused !== null) return Promise.reject(refused);
+    return new Promise((resolve, reject) => {
+      const payloadBytes = events.reduce((sum, { payload }) => sum + payload.length, 0);
+      const shareBytes = sharedEntryBytes + Math.ceil(Math.max(0, bodyBytes - payloadBytes) / events.length);
+      const enqueuedAtMs = this.#options.clock.monotonic();
+      const results: StoredOrRefused[] = [];
+      let open = events.length;
+      const settle = (result: StoredOrRefused, index: number): void => {
+        results[index] = result;
+        if (--open === 0) resolve(results);
+      };
+      for (const [index, event] of events.entries()) {
+        const bytes = event.payload.length + shareBytes;
+        if (this.#queue.add({ org: event.org, bytes, enqueuedAtMs, event, index, settle })) continue;
+        const refusal = full();
+        if (index === 0) return reject(refusal);
+        for (let rest = index; rest < events.length; rest++) settle({ refused: refusal }, rest);
+        break;
+      }
+      if (events.length === 0) resolve(results);
+      else this.#writing ??= this.#writeAll();
+    });
+  }
+
+  #refusal(): Problem | null {
+    return this.#stopped ? shuttingDown() : (this.#options.refusal?.() ?? null);
   }
 
   async #writeAll(): Promise<void> {
@@ -109,7 +143,7 @@ export class GroupCommit implements Service {
       const results = await storing;
       settle = () => {
         for (const [i, entry] of batch.entries()) {
-          entry.settle(results[i] ?? { refused: new Problem('internal', 'The event got no outcome.') });
+          entry.settle(results[i] ?? { refused: new Problem('internal', 'The event got no outcome.') }, entry.index);
         }
       };
     }
@@ -133,7 +167,7 @@ export class GroupCommit implements Service {
     const { clock, queueAgeMsMax } = this.#options;
     this.#cancelAgeCheck = clock.after(queueAgeMsMax / 4, () => {
       for (const entry of this.#queue.takeOlder(clock.monotonic() - queueAgeMsMax)) {
-        entry.settle({ refused: overloaded('the event waited too long for its turn to be stored') });
+        entry.settle({ refused: overloaded('the event waited too long for its turn to be stored') }, entry.index);
       }
       this.#checkAges();
     });
@@ -146,15 +180,6 @@ function heldBytes(payload: Buffer): number {
   return byteLength > Buffer.poolSize ? byteLength : payload.length;
 }
 
-function overloaded(what: string): Problem {
-  return new Problem('overloaded', `Not stored: ${what}. Send it again after the time in Retry-After.`, {
-    retryAfterSeconds: 1,
-  });
-}
-
-function shuttingDown(): Problem {
-  return new Problem('storage_unavailable', 'This node is shutting down. Send the event again.', {
-    retryAfterSeconds: 1,
-    cause: new StorageError('unavailable', 'shutting down'),
-  });
+function full(): Problem {
+  return overloaded('too many events are waiting to be stored');
 }

@@ -28,11 +28,9 @@ export interface ParsedObject {
 
 /** Refuses what is not UTF-8, not JSON (400) or not an object (422); repeated names are left to the caller. */
 export function parseObject(body: Buffer): ParsedObject {
-  if (!isUtf8(body)) {
-    throw new Problem('invalid_utf8', 'The body has bytes that are not UTF-8. Send JSON encoded as UTF-8.');
-  }
+  if (!isUtf8(body)) throw invalidUtf8('The body');
   const text = body.toString('utf8');
-  const value = parseText(text);
+  const value = parseText(text, 'The body');
   if (!isObject(value)) {
     const message = 'must be a JSON object';
     throw new Problem('validation_failed', `The body ${message}.`, { errors: [{ path: '', message }] });
@@ -53,16 +51,21 @@ const nameShownMax = 64;
 const jsonEchoMax = 60;
 const printable = /^[ -~]{1,160}$/;
 
-function isObject(value: unknown): value is Record<string, unknown> {
+export function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
-function parseText(text: string): unknown {
+/** `JSON.parse`, which refuses with `invalid_json`. `what` begins the sentence. */
+export function parseText(text: string, what: string): unknown {
   try {
     return JSON.parse(text);
   } catch (error) {
-    throw new Problem('invalid_json', `The body is not valid JSON: ${reason(String(error))}.`, { cause: error });
+    throw new Problem('invalid_json', `${what} is not valid JSON: ${reason(String(error))}.`, { cause: error });
   }
+}
+
+export function invalidUtf8(what: string): Problem {
+  return new Problem('invalid_utf8', `${what} has bytes that are not UTF-8. Send JSON encoded as UTF-8.`);
 }
 
 /** What `JSON.parse` says, without the piece of the body that it may quote if that piece is long or not plain ASCII. */

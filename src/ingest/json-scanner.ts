@@ -1,10 +1,13 @@
 /**
- * Finds where the top-level members of a JSON object lie in its bytes, so that a value can be kept exactly as it was sent: number
- * precision, key order, repeated keys and white space inside it.
+ * Finds where the top-level members of a JSON object, or of the objects of a JSON array, lie in its bytes, so that a value can be kept exactly as
+ * it was sent: number precision, key order, repeated keys and white space inside it.
  *
- * The scanner does not validate. It relies on `JSON.parse` having accepted the text, and then needs only quotes, backslashes and brackets to
+ * The scanner does not validate values. It relies on `JSON.parse` accepting the text of each, and then needs only quotes, backslashes and brackets to
  * know where a value ends. It keeps no stack (a valid text closes what it opens), so depth costs nothing and time is linear in the bytes.
  */
+
+/** Told of each member in the order sent, repeated names included. */
+export type VisitMember = (name: string, start: number, end: number, depth: number) => void;
 
 export interface Member {
   /** The name with its escapes resolved. */
@@ -23,16 +26,34 @@ export interface Member {
  */
 export function scanObject(body: Buffer, text: string): Member[] {
   const members: Member[] = [];
-  // In ASCII the offsets of bytes and characters agree, and a piece of the text costs a tenth of decoding bytes.
-  const ascii = text.length === body.length ? text : null;
-  let at = skipSpace(body, 0) + 1;
+  scanMembers(body, text.length === body.length ? text : null, skipSpace(body, 0), (name, start, end, depth) => {
+    members.push({ name, start, end, depth });
+  });
+  return members;
+}
+
+/**
+ * Visits the members of the object that opens at `from`, and returns the byte after its closing brace, or -1 if there is none. `ascii` is the text of
+ * `body` if all of it is ASCII (then the offsets of bytes and characters agree, and a piece of the text costs a tenth of decoding bytes). A member
+ * that begins `visitedBytesMax` behind `from` or later is passed over. Of what `JSON.parse` would refuse, the visits mean nothing, and a SyntaxError may
+ * be thrown.
+ */
+export function scanMembers(
+  body: Buffer,
+  ascii: string | null,
+  from: number,
+  visit: VisitMember,
+  visitedBytesMax = Infinity,
+): number {
+  let at = from + 1;
   for (;;) {
     at = skipSpace(body, at);
     if (body[at] === comma) at = skipSpace(body, at + 1);
-    if (body[at] !== quote) return members;
-    const nameEnd = stringEnd(body, at);
-    const name = unescaped(ascii?.slice(at + 1, nameEnd - 1) ?? body.toString('utf8', at + 1, nameEnd - 1));
-    const start = skipSpace(body, skipSpace(body, nameEnd) + 1);
+    if (body[at] !== quote) return body[at] === closeBrace ? at + 1 : -1;
+    const nameStart = at + 1;
+    const nameEnd = stringEnd(body, at) - 1;
+    const start = skipSpace(body, skipSpace(body, nameEnd + 1) + 1);
+    // As `valueEnd`, with the depth.
     let depth = 0;
     let open = 0;
     at = start;
@@ -50,7 +71,63 @@ export function scanObject(body: Buffer, text: string): Member[] {
         at = plainEnd(body, at);
       }
     } while (open > 0 && at < body.length);
-    members.push({ name, start, end: at, depth });
+    if (nameStart - from > visitedBytesMax) continue;
+    const name = unescaped(ascii?.slice(nameStart, nameEnd) ?? body.toString('utf8', nameStart, nameEnd));
+    visit(name, start, at, depth);
+  }
+}
+
+/**
+ * Walks over the elements of a JSON array, one a call of `next`, and validates what stands between them. So the text is a JSON array if and only if
+ * `next` came to the end and `JSON.parse` accepts the text of every element: nobody has to parse the whole at once.
+ */
+export class ElementScanner {
+  readonly #body: Buffer;
+  readonly #ascii: string | null;
+  #began = false;
+  /** Of the element that `next` found: its first byte, and the byte after its last. */
+  start = 0;
+  end = 0;
+
+  /** `ascii` is the text of `body` if all of it is ASCII, else null. */
+  constructor(body: Buffer, ascii: string | null) {
+    this.#body = body;
+    this.#ascii = ascii;
+  }
+
+  /** Whether `body` may be an array at all: its first byte that is no white space opens one. */
+  get opensArray(): boolean {
+    return this.#body[skipJsonSpace(this.#body, 0)] === openBracket;
+  }
+
+  /**
+   * True if there is an element, whose members, if it is an object, were visited as `scanMembers` does; false at the end of the array. Throws a
+   * SyntaxError where the text cannot be a JSON array, and must not be called again after that.
+   */
+  next(visit: VisitMember, visitedBytesMax: number): boolean {
+    const body = this.#body;
+    let at = skipJsonSpace(body, this.end);
+    if (!this.#began) {
+      if (body[at] !== openBracket) throw new SyntaxError('not an array');
+      this.#began = true;
+      at = skipJsonSpace(body, at + 1);
+      if (body[at] === closeBracket) return this.#atEnd(at + 1);
+    } else if (body[at] === comma) {
+      at = skipJsonSpace(body, at + 1);
+    } else if (body[at] === closeBracket) {
+      return this.#atEnd(at + 1);
+    } else {
+      throw new SyntaxError('neither a comma nor the end of the array');
+    }
+    this.start = at;
+    this.end = body[at] === openBrace ? scanMembers(body, this.#ascii, at, visit, visitedBytesMax) : valueEnd(body, at);
+    if (this.end < 0) throw new SyntaxError('an object that does not end');
+    return true;
+  }
+
+  #atEnd(at: number): false {
+    if (skipJsonSpace(this.#body, at) < this.#body.length) throw new SyntaxError('more behind the array');
+    return false;
   }
 }
 
@@ -66,6 +143,34 @@ const closeBracket = 0x5d;
 function skipSpace(body: Buffer, from: number): number {
   let at = from;
   while (body[at]! <= 0x20) at++;
+  return at;
+}
+
+/** As `skipSpace`, where nobody has said that the text is valid. */
+function skipJsonSpace(body: Buffer, from: number): number {
+  let at = from;
+  while (body[at] === 0x20 || body[at] === 0x0a || body[at] === 0x0d || body[at] === 0x09) at++;
+  return at;
+}
+
+/** The byte after the value that starts at `from`; what is no value has an end, too. */
+function valueEnd(body: Buffer, from: number): number {
+  let at = from;
+  let open = 0;
+  do {
+    const byte = body[at];
+    if (byte === quote) {
+      at = stringEnd(body, at);
+    } else if (byte === openBrace || byte === openBracket) {
+      open++;
+      at++;
+    } else if (byte === closeBrace || byte === closeBracket) {
+      open--;
+      at++;
+    } else {
+      at = plainEnd(body, at);
+    }
+  } while (open > 0 && at < body.length);
   return at;
 }
 

@@ -5,7 +5,7 @@ import type { StoredShare, TransactionOutcome } from '../db/sql/ingest.js';
 import { transactionOutcome } from '../db/sql/ingest.js';
 import { Problem } from '../errors.js';
 import type { BatchOutcome } from '../event-log/append.js';
-import { appendBatch, BatchOutcomeUnknown } from '../event-log/append.js';
+import { appendBatch, BatchOutcomeUnknown, BatchRolledBack, type AppendMode } from '../event-log/append.js';
 import type { BlockedHeads } from '../event-log/blocked-heads.js';
 import type { NewEvent } from '../event-log/new-event.js';
 import type { StoredOrRefused } from './group-commit.js';
@@ -36,28 +36,49 @@ export async function storeBatch(
   options: StoreBatchOptions,
   batch: readonly NewEvent[],
 ): Promise<readonly StoredOrRefused[]> {
+  let outcome: BatchOutcome;
+  try {
+    outcome = await append(options, batch, 'each');
+  } catch (error) {
+    if (isDataError(error)) return splitBatch(options, batch, error);
+    const refused = refusal(error);
+    return batch.map(() => ({ refused }));
+  }
+  const { durability } = outcome;
+  return outcome.events.map((appended) => ({ appended, durability }));
+}
+
+/** As `appendBatch`, again after a passing failure, and with an unknown outcome looked up. Rejects with what remains. */
+export async function append(
+  options: StoreBatchOptions,
+  batch: readonly NewEvent[],
+  mode: AppendMode,
+): Promise<BatchOutcome> {
   const startedAtMs = options.clock.monotonic();
   for (let attempt = 0; ; attempt++) {
     let outcome: BatchOutcome;
     try {
-      outcome = await appendOnce(options, batch);
+      outcome = await appendOnce(options, batch, mode);
     } catch (error) {
+      // A client's fault, not a failure.
+      if (error instanceof BatchRolledBack) throw error;
       options.onFailure(error);
-      if (isDataError(error)) return splitBatch(options, batch, error);
       if (attempt < retriesMax && isPassing(error)) continue;
-      const refused = refusal(error);
-      return batch.map(() => ({ refused }));
+      throw error;
     }
     options.onStored(batch, outcome, options.clock.monotonic() - startedAtMs);
-    const { durability } = outcome;
-    return outcome.events.map((appended) => ({ appended, durability }));
+    return outcome;
   }
 }
 
-async function appendOnce(options: StoreBatchOptions, batch: readonly NewEvent[]): Promise<BatchOutcome> {
+async function appendOnce(
+  options: StoreBatchOptions,
+  batch: readonly NewEvent[],
+  mode: AppendMode,
+): Promise<BatchOutcome> {
   const unwatch = options.blockedHeads.watch();
   try {
-    return await appendBatch(options.database, batch, options.clock.now());
+    return await appendBatch(options.database, batch, options.clock.now(), mode);
   } catch (error) {
     if (!(error instanceof BatchOutcomeUnknown)) throw error;
     const shares = storedShares(batch, error.outcome);
@@ -119,7 +140,7 @@ async function settleOutcome(
  * SQLSTATE class 22 (data exception) and 54001 (too complex): one event is to blame, not the server. Not class 23: no constraint
  * depends on what an event says, so a violated one is the server's fault, and the client must not be told otherwise.
  */
-function isDataError(error: unknown): error is StorageError {
+export function isDataError(error: unknown): error is StorageError {
   if (!(error instanceof StorageError) || error.kind !== 'sql' || error.sqlstate === undefined) return false;
   return error.sqlstate.startsWith('22') || error.sqlstate === '54001';
 }
@@ -134,17 +155,20 @@ async function splitBatch(
   batch: readonly NewEvent[],
   error: StorageError,
 ): Promise<readonly StoredOrRefused[]> {
-  if (batch.length === 1) {
-    const detail = 'The storage cannot hold this event. Check its strings for characters that are not text.';
-    return [{ refused: new Problem('validation_failed', detail, { cause: error }) }];
-  }
+  if (batch.length === 1) return [{ refused: unstorableEvent(error) }];
   const middle = batch.length >> 1;
   const first = await storeBatch(options, batch.slice(0, middle));
   const second = await storeBatch(options, batch.slice(middle));
   return [...first, ...second];
 }
 
-function refusal(error: unknown): Problem {
+export function unstorableEvent(cause: StorageError): Problem {
+  const detail = 'The storage cannot hold this event. Check its strings for characters that are not text.';
+  return new Problem('validation_failed', detail, { cause });
+}
+
+/** What a client is told of a failure that no event is to blame for. */
+export function refusal(error: unknown): Problem {
   if (error instanceof BatchOutcomeUnknown || (error instanceof StorageError && error.kind === 'outcome_unknown')) {
     const detail =
       'The storage did not say whether it has the event. Send it again with a dedup_id, or risk a second event.';

@@ -1,37 +1,85 @@
 import assert from 'node:assert/strict';
 import { absent } from './isolation-tenant.js';
-import type { Place, SentEvent } from './isolation-tenant.js';
+import type { Place, SentEvent, Tenant } from './isolation-tenant.js';
 import type { Turn } from './isolation-steps.js';
 import type { Sent } from './isolation-world.js';
 
 /** Lent for longer than any test runs. */
 const leaseSeconds = 43_200;
 
+/** An event that is about to be sent, and what was sent before under its dedup id. */
+interface Draft {
+  readonly type: string;
+  readonly payload: string;
+  readonly dedupId: string | null;
+  readonly text: (withDedupId: boolean) => string;
+}
+
 /** With dedup ids that every tenant uses, so that one org's would be found by another if they were not apart. */
-export async function sendEvent({ world, tenant, path, draw }: Turn): Promise<void> {
+function draft(tenant: Tenant, draw: number): Draft {
   const dedupId = draw % 3 === 0 ? null : `shared ${draw % 7}`;
   const type = `type.${draw % 2}`;
   // One tenant repeats what another sent, but for the canary.
   const payload = JSON.stringify({ canary: tenant.canary, of: dedupId ?? draw, version: draw % 5 === 0 });
-  const header = dedupId !== null && draw % 2 === 0;
+  const text = (withDedupId: boolean): string =>
+    `{"type":"${type}","subject":"${tenant.canary}","payload":${payload}${dedupId === null || !withDedupId ? '' : `,"dedup_id":"${dedupId}"`}}`;
+  return { type, payload, dedupId, text };
+}
+
+/** The status that a draft must get, after which the tenant has the event. */
+function settleDraft(tenant: Tenant, { type, payload, dedupId }: Draft, id: string): 201 | 200 | 409 {
+  const first = dedupId === null ? undefined : tenant.dedup.get(dedupId);
+  if (first !== undefined) {
+    if (first.type !== type || first.payload !== payload) return 409;
+    assert.equal(id, first.id);
+    return 200;
+  }
+  const event = { id, type, payload };
+  tenant.events.push(event);
+  tenant.places.set(id, 'pending');
+  if (dedupId !== null) tenant.dedup.set(dedupId, event);
+  return 201;
+}
+
+export async function sendEvent({ world, tenant, path, draw }: Turn): Promise<void> {
+  const event = draft(tenant, draw);
+  const header = event.dedupId !== null && draw % 2 === 0;
   const answer = await world.send(tenant, 'write', {
     method: 'POST',
     path,
-    body: `{"type":"${type}","subject":"${tenant.canary}","payload":${payload}${dedupId === null || header ? '' : `,"dedup_id":"${dedupId}"`}}`,
-    ...(header ? { headers: { 'Idempotency-Key': dedupId } } : {}),
+    body: event.text(!header),
+    ...(header ? { headers: { 'Idempotency-Key': event.dedupId ?? '' } } : {}),
   });
-  const first = dedupId === null ? undefined : tenant.dedup.get(dedupId);
-  if (first === undefined) {
-    assert.equal(answer.status, 201, answer.text);
-    const event = { id: answer.json.id as string, type, payload };
-    tenant.events.push(event);
-    tenant.places.set(event.id, 'pending');
-    if (dedupId !== null) tenant.dedup.set(dedupId, event);
-  } else if (first.type === type && first.payload === payload) {
-    assert.equal(answer.status, 200, answer.text);
-    assert.equal(answer.json.id, first.id);
-  } else {
-    assert.equal(answer.json.code, 'dedup_mismatch', answer.text);
+  assert.equal(answer.status, settleDraft(tenant, event, answer.json.id), answer.text);
+  if (answer.status === 409) assert.equal(answer.json.code, 'dedup_mismatch', answer.text);
+}
+
+/** As an array or as lines, all or nothing or each on its own. */
+export async function sendBatch({ world, tenant, path, draw }: Turn): Promise<void> {
+  const events = Array.from({ length: 1 + (draw % 4) }, (_, n) => draft(tenant, draw + 11 * n));
+  const isAtomic = draw % 3 === 0;
+  const texts = events.map(({ text }) => text(true));
+  const answer = await world.send(
+    tenant,
+    'write',
+    {
+      method: 'POST',
+      path: `${path}?atomic=${isAtomic}`,
+      body: draw % 2 === 0 ? `[${texts.join(',')}]` : texts.join('\n'),
+      headers: { 'Content-Type': draw % 2 === 0 ? 'application/json' : 'application/x-ndjson' },
+    },
+    events.length,
+  );
+  const results = answer.json.results as { status: number; code?: string; id: string }[];
+  assert.equal(results.length, events.length);
+  if (answer.status === 422) {
+    assert.ok(isAtomic && results.some(({ code }) => code === 'dedup_mismatch'), answer.text);
+    return;
+  }
+  assert.equal(answer.status, 200, answer.text);
+  for (const [n, event] of events.entries()) {
+    const { status, id = '' } = results[n] ?? { status: 0 };
+    assert.equal(status, settleDraft(tenant, event, id), answer.text);
   }
 }
 

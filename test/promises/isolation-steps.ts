@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
-import { acknowledge, listInbox, readEvent, readStats, receive, sendEvent } from './isolation-events.js';
+import { acknowledge, listInbox, readEvent, readStats, receive, sendBatch, sendEvent } from './isolation-events.js';
 import {
   createKey,
   currentKey,
@@ -36,6 +36,7 @@ export interface Turn {
 /** What a step of each route does, and what its reply must be. The test asserts that every route of the server is here. */
 export const plays: Readonly<Record<string, (turn: Turn) => Promise<void>>> = {
   'POST /v1/events': sendEvent,
+  'POST /v1/events/batch': sendBatch,
   'GET /v1/events/:id': readEvent,
   'GET /v1/inbox': listInbox,
   'GET /v1/inbox/stats': readStats,

@@ -26,10 +26,15 @@ export class World {
     return this.tenants.filter((other) => other !== tenant);
   }
 
-  /** Sends a request of a tenant that costs a token of `bucket`. Asserts that the reply shows nothing of the others. */
-  async send(tenant: Tenant, bucket: BucketClass | null, { method, path, body, headers }: Sent): Promise<Answer> {
+  /** Sends a request of a tenant that costs tokens of `bucket`. Asserts that the reply shows nothing of the others. */
+  async send(
+    tenant: Tenant,
+    bucket: BucketClass | null,
+    { method, path, body, headers }: Sent,
+    tokens = 1,
+  ): Promise<Answer> {
     this.requests++;
-    if (bucket !== null) tenant.spent[bucket]++;
+    if (bucket !== null) tenant.spent[bucket] += tokens;
     const answer = await tenant.org.client.call(method, path, body, headers);
     this.#ownership.check(tenant, `${decodeURIComponent(path)} ${JSON.stringify([body, headers])}`, answer);
     if (bucket !== null) assertOwnBucket(tenant, bucket, answer);

@@ -19,6 +19,7 @@ const members = ['type', 'title', 'status', 'detail', 'code', 'errors', 'retry_a
 export function assertProblem(
   { status, headers, text }: { readonly status: number; readonly headers: Headers; readonly text: string },
   code?: ErrorCode,
+  furtherMembers: readonly string[] = [],
 ): ProblemBody {
   const shown = `${status} ${text.slice(0, 500)}`;
   assert.equal(headers.get('content-type'), 'application/problem+json', shown);
@@ -33,7 +34,7 @@ export function assertProblem(
   assert.ok(body.detail.length > 0 && body.detail.length < 2_000, shown);
   assert.deepEqual(
     Object.keys(body),
-    members.filter((member) => member in body),
+    [...members, ...furtherMembers].filter((member) => member in body),
     shown,
   );
   assert.equal(headers.get('x-request-id'), body.request_id);

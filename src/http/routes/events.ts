@@ -6,8 +6,9 @@ import { Problem } from '../../errors.js';
 import { decodeEventId, encodeEventId } from '../../event-log/event-id.js';
 import { readEvent } from '../../event-log/read.js';
 import type { EventEnvelope } from '../../ingest/envelope.js';
-import { bodyBytesMax, dedupHash, parseEvent } from '../../ingest/envelope.js';
+import { bodyBytesMax, parseEvent, toNewEvent } from '../../ingest/envelope.js';
 import type { GroupCommit, StoredOrRefused } from '../../ingest/group-commit.js';
+import { dedupMismatch, orgGone } from '../../ingest/refusals.js';
 import { formatTime } from '../../time-format.js';
 import { eventJson, parseFields, wantsPayload } from '../event-json.js';
 import type { Reply } from '../route.js';
@@ -28,14 +29,7 @@ export function eventRoutes({ database, ingest }: EventRoutesOptions) {
       body: 'raw',
       handler: async ({ raw, request, identity }) => {
         const event = parseEvent(raw, { idempotencyKey: headerOf(request, 'idempotency-key') });
-        const result = await ingest.add({
-          org: identity.org,
-          type: event.type,
-          subject: event.subject,
-          occurredAtMs: event.occurredAt,
-          payload: event.payload,
-          dedup: event.dedupId === null ? null : { id: event.dedupId, bodyHash: dedupHash(event.type, event.payload) },
-        });
+        const result = await ingest.add(toNewEvent(identity.org, event));
         return receipt(identity.org, event, result);
       },
     }),
@@ -60,12 +54,8 @@ export function eventRoutes({ database, ingest }: EventRoutesOptions) {
 function receipt(org: string, event: EventEnvelope, result: StoredOrRefused): Reply {
   if ('refused' in result) throw result.refused;
   const { appended, durability } = result;
-  if (appended.kind === 'org_unknown') throw new Problem('invalid_key', 'The organisation of this key is gone.');
-  if (appended.kind === 'dedup_mismatch') {
-    const detail =
-      'An event of another type or payload was stored under this dedup_id. Use a new dedup_id for a new event.';
-    throw new Problem('dedup_mismatch', detail);
-  }
+  if (appended.kind === 'org_unknown') throw orgGone();
+  if (appended.kind === 'dedup_mismatch') throw dedupMismatch();
   const { place } = appended;
   const id = encodeEventId({ org, epoch: place.epoch, position: place.position, day: place.day });
   const duplicate = appended.kind === 'duplicate';
@@ -93,7 +83,7 @@ function matchesTag(header: string, tag: string): boolean {
   return header.split(',').some((known) => known.trim().replace(/^W\//, '') === tag);
 }
 
-function headerOf(request: FastifyRequest, name: string): string | undefined {
+export function headerOf(request: FastifyRequest, name: string): string | undefined {
   const value = request.headers[name];
   return Array.isArray(value) ? value.join(', ') : value;
 }

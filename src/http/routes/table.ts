@@ -1,4 +1,6 @@
 import type { KeyContext, Route } from '../route.js';
+import type { BatchRoutesOptions } from './batch.js';
+import { batchRoutes } from './batch.js';
 import type { EventRoutesOptions } from './events.js';
 import { eventRoutes } from './events.js';
 import type { InboxRoutesOptions } from './inbox.js';
@@ -13,6 +15,7 @@ import type { OrgRoutesOptions } from './orgs.js';
 import { orgRoutes } from './orgs.js';
 
 export type RouteTableOptions = EventRoutesOptions &
+  BatchRoutesOptions &
   InboxRoutesOptions &
   InboxesRoutesOptions &
   KeyRoutesOptions &
@@ -24,6 +27,7 @@ export function routeTable(parts: RouteTableOptions): readonly (Route | Route<Ke
   const orgs = orgRoutes(parts);
   return [
     ...eventRoutes(parts),
+    ...batchRoutes(parts),
     ...inboxRoutes(parts),
     ...inboxesRoutes(parts),
     ...keyRoutes(parts),

@@ -1,0 +1,61 @@
+/** Refusals that do not come from a route. */
+import type { IncomingMessage } from 'node:http';
+import type { FastifyRequest } from 'fastify';
+import { Problem } from '../errors.js';
+import { tooLarge } from './admit.js';
+import type { Route } from './route.js';
+
+/** Fastify's own refusals, in our words. Null: not one of them. */
+export function fromFastify(error: unknown, bodyBytesMax: number): Problem | null {
+  const { code, statusCode } = error as { code?: unknown; statusCode?: unknown };
+  if (typeof code !== 'string' || !code.startsWith('FST_ERR_')) return null;
+  if (code === 'FST_ERR_CTP_BODY_TOO_LARGE') return tooLarge(bodyBytesMax);
+  if (code === 'FST_ERR_BAD_URL') return new Problem('bad_request', 'The path is not valid percent-encoding.');
+  if (code === 'FST_ERR_MAX_PARAM_LENGTH' || statusCode === 414)
+    return new Problem('uri_too_long', 'The path is too long.');
+  if (statusCode === 404) return new Problem('not_found', 'There is nothing at this path.');
+  if (statusCode === 415) return new Problem('unsupported_media_type', 'Send the body as JSON.');
+  if (typeof statusCode === 'number' && statusCode < 500) {
+    return new Problem('bad_request', 'The request does not keep to HTTP: its body is not as its headers say.', {
+      cause: error,
+    });
+  }
+  return null;
+}
+
+/** 404 where no route has this path, 405 where one has it with another method. */
+export function notFound(request: FastifyRequest, routes: readonly Route[]): Problem {
+  const path = routedPath(request.raw.url ?? '');
+  const methods = routes.filter((route) => matches(route.path, path)).map((route) => route.method);
+  if (methods.length === 0) return new Problem('not_found', `There is nothing at this path.`);
+  const allow = [...new Set(methods.flatMap((method) => (method === 'GET' ? ['GET', 'HEAD'] : [method])))].join(', ');
+  return new Problem('method_not_allowed', `This path takes ${allow}.`, { headers: { Allow: allow } });
+}
+
+/** The path as the router reads it: without an origin before it or a query behind it, percent-encoding resolved. */
+function routedPath(url: string): string {
+  const [path = ''] = url.replace(/^https?:\/\/[^/?#]*/i, '').split(/[?#]/, 1);
+  try {
+    return decodeURI(path);
+  } catch {
+    return path;
+  }
+}
+
+/** RFC 9112, 3.2: HTTP/1.1 needs one Host, and more than one may have been read by different rules on the way here. */
+export function namesOneHost({ rawHeaders, httpVersionMinor }: IncomingMessage): boolean {
+  let hosts = 0;
+  for (let i = 0; i < rawHeaders.length; i += 2) {
+    const name = rawHeaders[i] ?? '';
+    if (name.length === 4 && name.toLowerCase() === 'host') hosts++;
+  }
+  return hosts === 1 || (hosts === 0 && httpVersionMinor === 0);
+}
+
+function matches(template: string, path: string): boolean {
+  const [wanted, given] = [template.split('/'), path.split('/')];
+  return (
+    wanted.length === given.length &&
+    wanted.every((part, i) => (part.startsWith(':') ? given[i] !== '' : part === given[i]))
+  );
+}

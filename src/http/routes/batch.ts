@@ -1,0 +1,63 @@
+import { Type } from '@sinclair/typebox';
+import type { FastifyRequest } from 'fastify';
+import { invalid, Problem } from '../../errors.js';
+import type { AtomicCommit } from '../../ingest/atomic-commit.js';
+import type { BatchFormat } from '../../ingest/batch-body.js';
+import { batchBodyBytesMax, parseBatch } from '../../ingest/batch-body.js';
+import { toNewEvent } from '../../ingest/envelope.js';
+import type { GroupCommit } from '../../ingest/group-commit.js';
+import { notStored } from '../../ingest/refusals.js';
+import { refusedBatch, replyOf } from '../batch-results.js';
+import { forKeys } from '../route.js';
+import { headerOf } from './events.js';
+
+export interface BatchRoutesOptions {
+  readonly ingest: GroupCommit;
+  readonly atomic: AtomicCommit;
+}
+
+const linesMediaType = 'application/x-ndjson';
+const isTrueOrFalse = Type.Union([Type.Literal('true'), Type.Literal('false')]);
+
+export function batchRoutes({ ingest, atomic }: BatchRoutesOptions) {
+  return [
+    forKeys({
+      method: 'POST',
+      path: '/v1/events/batch',
+      access: 'events:write',
+      bucket: 'write',
+      cost: 'counted',
+      query: Type.Object({ atomic: Type.Optional(isTrueOrFalse) }, { additionalProperties: false }),
+      body: 'raw',
+      bodyBytesMax: batchBodyBytesMax,
+      mediaTypes: ['application/json', linesMediaType],
+      checkBody: (raw, request) => parseBatch(raw, formatOf(request)),
+      handler: async ({ raw, request, query, spend, identity: { org } }) => {
+        const items = await parseBatch(raw, formatOf(request));
+        if (headerOf(request, 'idempotency-key') !== undefined) {
+          const message = 'is for one event; give each event of a batch a dedup_id of its own';
+          throw invalid({ path: 'Idempotency-Key', message });
+        }
+        spend(items.length);
+        const events = items.flatMap((item) => (item instanceof Problem ? [] : [toNewEvent(org, item)]));
+        if (query['atomic'] !== 'true') {
+          const stored = events.length === 0 ? [] : await ingest.addAll(events, raw.length);
+          return replyOf(org, items, stored);
+        }
+        // What is refused already needs no transaction.
+        if (events.length < items.length) {
+          throw refusedBatch(items.map((item) => (item instanceof Problem ? item : notStored())));
+        }
+        const stored = await atomic.add(events, raw.length);
+        const refused = stored.flatMap((result) => ('refused' in result ? [result.refused] : []));
+        if (refused.length > 0) throw refusedBatch(refused);
+        return replyOf(org, items, stored);
+      },
+    }),
+  ];
+}
+
+function formatOf(request: FastifyRequest): BatchFormat {
+  const mediaType = headerOf(request, 'content-type')?.split(';', 1)[0]?.trim().toLowerCase();
+  return mediaType === linesMediaType ? 'lines' : 'array';
+}
