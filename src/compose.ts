@@ -140,7 +140,12 @@ export async function composeServer(parts: Parts): Promise<RunningServer> {
   const http = new HttpServer({
     host: config.host,
     port: config.port,
-    admission: { authenticator, limiter, keyUsage, bodyBytesMax },
+    admission: {
+      authenticator,
+      limiter,
+      keyUsage,
+      bodyLimit: { bytesMax: bodyBytesMax, code: 'payload_too_large' },
+    },
     routes: routeTable({
       database,
       ingest,

@@ -3,7 +3,7 @@ import type { Authenticator, Caller, Identity } from '../admission/authenticate.
 import type { KeyUsage } from '../admission/key-usage.js';
 import type { Admitted, RateLimiter } from '../admission/rate-limit.js';
 import { Problem } from '../errors.js';
-import type { Route } from './route.js';
+import type { BodyLimit, Route } from './route.js';
 
 /**
  * What a request must pass before its body is read, cheapest first: the key, its scope, the size and the media type that the headers
@@ -14,7 +14,7 @@ export interface Admission {
   readonly limiter: RateLimiter;
   readonly keyUsage: KeyUsage;
   /** Of a route that names no other limit. */
-  readonly bodyBytesMax: number;
+  readonly bodyLimit: BodyLimit;
 }
 
 /** Who calls, or null where anybody may. A promise only where the key must be looked up. */
@@ -46,9 +46,9 @@ export function admitAccess({ access }: Route, caller: Caller | null): Identity 
 }
 
 /** Refuses, by its headers alone, a body that could not be accepted. */
-export function admitBody(bodyBytesMax: number, route: Route, headers: IncomingHttpHeaders): void {
+export function admitBody(limit: BodyLimit, route: Route, headers: IncomingHttpHeaders): void {
   if (!hasBody(headers)) return;
-  if (Number(headers['content-length'] ?? 0) > bodyBytesMax) throw tooLarge(bodyBytesMax);
+  if (Number(headers['content-length'] ?? 0) > limit.bytesMax) throw tooLarge(limit);
   if (route.body === undefined) return;
   const mediaType = headers['content-type']?.split(';', 1)[0]?.trim().toLowerCase();
   const taken = route.mediaTypes ?? jsonOnly;
@@ -87,8 +87,9 @@ export function hasBody(headers: IncomingHttpHeaders): boolean {
   return headers['transfer-encoding'] !== undefined || (length !== undefined && length !== '0');
 }
 
-export function tooLarge(bytesMax: number): Problem {
-  return new Problem('payload_too_large', `The body may have ${bytesMax} bytes at most. Send less, or a link to it.`);
+export function tooLarge({ code, bytesMax }: BodyLimit): Problem {
+  const instead = code === 'batch_too_large' ? 'several smaller ones' : 'less, or a link to it';
+  return new Problem(code, `The body may have ${bytesMax} bytes at most. Send ${instead}.`);
 }
 
 /** Whether a client takes JSON: the most specific range decides (RFC 9110, 12.5.1). No header takes anything. */

@@ -2,6 +2,7 @@ import type { IncomingHttpHeaders, ServerResponse } from 'node:http';
 import type { Identity } from '../admission/authenticate.js';
 import { Problem } from '../errors.js';
 import { hasBody } from './admit.js';
+import type { BodyLimit } from './route.js';
 
 /** Bytes of large bodies that are being received or worked on, on all connections, and how many of them one org may have. */
 const heldBytesMax = 256 * 1024 * 1024;
@@ -13,11 +14,11 @@ export class BodyBudget {
   readonly #byOrg = new Map<string, number>();
 
   /** Makes room for a body before it is read, until the response is closed. Throws `overloaded` where there is none. */
-  reserve(response: ServerResponse, identity: Identity | null, headers: IncomingHttpHeaders, bytesMax: number): void {
+  reserve(response: ServerResponse, identity: Identity | null, headers: IncomingHttpHeaders, limit: BodyLimit): void {
     if (!hasBody(headers)) return;
     const announced = headers['content-length'];
     // In chunks it may become as large as it can.
-    this.count(response, identity, announced === undefined ? bytesMax : Number(announced));
+    this.count(response, identity, announced === undefined ? limit.bytesMax : Number(announced));
   }
 
   /** The same for bytes that are there: what a compressed body has become. */

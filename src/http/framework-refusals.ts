@@ -3,13 +3,13 @@ import type { IncomingMessage } from 'node:http';
 import type { FastifyRequest } from 'fastify';
 import { Problem } from '../errors.js';
 import { tooLarge } from './admit.js';
-import type { Route } from './route.js';
+import type { BodyLimit, Route } from './route.js';
 
 /** Fastify's own refusals, in our words. Null: not one of them. */
-export function fromFastify(error: unknown, bodyBytesMax: number): Problem | null {
+export function fromFastify(error: unknown, limit: BodyLimit): Problem | null {
   const { code, statusCode } = error as { code?: unknown; statusCode?: unknown };
   if (typeof code !== 'string' || !code.startsWith('FST_ERR_')) return null;
-  if (code === 'FST_ERR_CTP_BODY_TOO_LARGE') return tooLarge(bodyBytesMax);
+  if (code === 'FST_ERR_CTP_BODY_TOO_LARGE') return tooLarge(limit);
   if (code === 'FST_ERR_BAD_URL') return new Problem('bad_request', 'The path is not valid percent-encoding.');
   if (code === 'FST_ERR_MAX_PARAM_LENGTH' || statusCode === 414)
     return new Problem('uri_too_long', 'The path is too long.');

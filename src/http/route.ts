@@ -30,6 +30,12 @@ export interface Context {
   readonly spend: (tokens: number) => void;
 }
 
+/** How large a body may be, also decompressed, and what one that is larger is refused as. */
+export interface BodyLimit {
+  readonly bytesMax: number;
+  readonly code: 'payload_too_large' | 'batch_too_large';
+}
+
 /** One row of the route table. */
 export interface Route<C extends Context = Context> {
   readonly method: 'GET' | 'POST' | 'PATCH' | 'DELETE';
@@ -51,7 +57,7 @@ export interface Route<C extends Context = Context> {
   /** Default `application/json`. */
   readonly mediaTypes?: readonly string[];
   /** Where more than usual is taken. Room for such bodies is limited over all requests, too. */
-  readonly bodyBytesMax?: number;
+  readonly bodyLimit?: BodyLimit;
   /** Throws what a body that cannot be read is refused with. Default: as one JSON object. */
   readonly checkBody?: (raw: Buffer, request: FastifyRequest) => unknown;
   readonly handler: (context: C) => Reply | Promise<Reply>;

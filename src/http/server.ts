@@ -21,7 +21,7 @@ import { fromFastify, namesOneHost, notFound } from './framework-refusals.js';
 import { renderProblem, toProblem } from './problem.js';
 import { ReplyBudget } from './reply-budget.js';
 import { requestIdOf } from './request-id.js';
-import type { Context, KeyContext, Reply, Route } from './route.js';
+import type { BodyLimit, Context, KeyContext, Reply, Route } from './route.js';
 import { bodyValidator, queryReader } from './validate.js';
 
 export interface HttpServerOptions {
@@ -51,6 +51,7 @@ interface RequestState {
   /** Set until a request whose cost is known only after its body is read has paid. */
   owed: ((tokens: number) => void) | null;
   readonly bucket: string;
+  readonly bodyLimit: BodyLimit;
   readonly startedAtMs: number;
 }
 
@@ -134,7 +135,7 @@ export function preloadHttp(): void {
 
 function createFastify(options: HttpServerOptions): FastifyInstance {
   const fastify = Fastify({
-    bodyLimit: options.admission.bodyBytesMax,
+    bodyLimit: options.admission.bodyLimit.bytesMax,
     requestTimeout: requestMsMax,
     // Longer than a receiver waits, and the end of a client that does not read its reply.
     connectionTimeout: silenceMsMax,
@@ -191,7 +192,7 @@ function addRoute(
     return observer;
   };
   const bucket = route.bucket ?? 'none';
-  const bodyBytesMax = route.bodyBytesMax ?? admission.bodyBytesMax;
+  const bodyLimit = route.bodyLimit ?? admission.bodyLimit;
   const pay = (state: RequestState, tokens: number): void => {
     state.owed = null;
     const admitted = admitRate(admission, route, state.identity, tokens);
@@ -204,18 +205,18 @@ function addRoute(
   fastify.route({
     method: route.method,
     url: route.path,
-    bodyLimit: bodyBytesMax,
+    bodyLimit: bodyLimit.bytesMax,
     onRequest: (request, reply, done) => {
       const startedAtMs = clock.monotonic();
-      const state: RequestState = { identity: null, rateHeaders: null, owed: null, bucket, startedAtMs };
+      const state: RequestState = { identity: null, rateHeaders: null, owed: null, bucket, bodyLimit, startedAtMs };
       states.set(request, state);
       const { headers } = request.raw;
       const admit = (caller: Awaited<ReturnType<typeof admitCaller>>): void => {
         state.identity = admitAccess(route, caller);
-        admitBody(bodyBytesMax, route, headers);
+        admitBody(bodyLimit, route, headers);
         if (route.cost === 'counted') state.owed = (tokens) => pay(state, tokens);
         else pay(state, 1);
-        if (route.bodyBytesMax !== undefined) budgets.bodies.reserve(reply.raw, state.identity, headers, bodyBytesMax);
+        if (route.bodyLimit !== undefined) budgets.bodies.reserve(reply.raw, state.identity, headers, bodyLimit);
       };
       try {
         const caller = admitCaller(admission, route, headers);
@@ -238,9 +239,9 @@ function addRoute(
       // Also where the size is not known before: what is held already may be too much.
       const { replies, bodies } = budgets;
       if (route.bucket === 'read' || route.bucket === 'consume') replies.reserve(reply.raw, route.replyBytesMax ?? 0);
-      const raw = await readRaw(request, bodyBytesMax);
+      const raw = await readRaw(request, bodyLimit);
       const isInflated = raw !== request.body;
-      if (route.bodyBytesMax !== undefined && isInflated) bodies.count(reply.raw, state?.identity ?? null, raw.length);
+      if (route.bodyLimit !== undefined && isInflated) bodies.count(reply.raw, state?.identity ?? null, raw.length);
       let query: Record<string, unknown>;
       try {
         query = readQuery(request.raw.url ?? '');
@@ -339,7 +340,7 @@ function payForRefusal(request: FastifyRequest): void {
 }
 
 function sendError(error: unknown, request: FastifyRequest, reply: FastifyReply, options: HttpServerOptions): void {
-  const problem = fromFastify(error, request.routeOptions.bodyLimit) ?? toProblem(error);
+  const problem = fromFastify(error, states.get(request)?.bodyLimit ?? options.admission.bodyLimit) ?? toProblem(error);
   payForRefusal(request);
   options.telemetry.problems.inc({ code: problem.code });
   if (problem.code === 'rate_limited' || problem.code === 'rate_exceeds_burst') {

@@ -6,6 +6,7 @@ import { Client, createOrg } from '../support/client.js';
 import { onEachEngine } from '../support/each-engine.js';
 import { adminToken } from '../support/node.js';
 import { assertProblem } from '../support/problem.js';
+import { exchange } from '../support/raw-http.js';
 
 const route = '/v1/events/batch';
 const lines = { 'Content-Type': 'application/x-ndjson' };
@@ -195,7 +196,7 @@ await onEachEngine({}, ({ node }) => {
 
   test('1,000 events and 8 MiB are a batch, one more of either is not', async () => {
     const most = Array.from({ length: eventsMax }, (_, n) => ({ ...good, dedup_id: `n${n}` }));
-    const { client: fresh } = await createOrg(node().address);
+    const { client: fresh, key } = await createOrg(node().address);
     const answer = await fresh.post(route, most);
     assert.deepEqual([answer.json.accepted, answer.json.results.length], [eventsMax, eventsMax]);
     const again = await fresh.post(route, most.map((event) => JSON.stringify(event)).join('\n'), lines);
@@ -209,9 +210,13 @@ await onEachEngine({}, ({ node }) => {
     const large = JSON.stringify(Array.from({ length: 33 }, () => ({ type: 'a', payload: 'x'.repeat(250_000) })));
     const full = large.padEnd(bytesMax);
     assert.equal((await fresh.post(route, full)).json.accepted, 33);
-    assertProblem(await fresh.post(route, `${full} `), 'payload_too_large');
+    assertProblem(await fresh.post(route, `${full} `), 'batch_too_large');
     const gzip = { 'Content-Encoding': 'gzip' };
-    assertProblem(await fresh.post(route, gzipSync(`${full} `), gzip), 'payload_too_large');
+    assertProblem(await fresh.post(route, gzipSync(`${full} `), gzip), 'batch_too_large');
+    const head = `POST ${route} HTTP/1.1\r\nHost: a\r\nConnection: close\r\nAuthorization: Bearer ${key}\r\nContent-Type: application/json`;
+    const chunk = `${(bytesMax + 1).toString(16)}\r\n${full} \r\n0\r\n\r\n`;
+    const chunked = await exchange(node().address, `${head}\r\nTransfer-Encoding: chunked\r\n\r\n${chunk}`);
+    assertProblem(chunked, 'batch_too_large');
     // Other routes take no more for it.
     assertProblem(await fresh.post('/v1/events', large), 'payload_too_large');
   });

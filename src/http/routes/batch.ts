@@ -29,7 +29,7 @@ export function batchRoutes({ ingest, atomic }: BatchRoutesOptions) {
       cost: 'counted',
       query: Type.Object({ atomic: Type.Optional(isTrueOrFalse) }, { additionalProperties: false }),
       body: 'raw',
-      bodyBytesMax: batchBodyBytesMax,
+      bodyLimit: { bytesMax: batchBodyBytesMax, code: 'batch_too_large' },
       mediaTypes: ['application/json', linesMediaType],
       checkBody: (raw, request) => parseBatch(raw, formatOf(request)),
       handler: async ({ raw, request, query, spend, identity: { org } }) => {
