@@ -58,6 +58,7 @@ const inOrder: readonly Case[] = [
 const scopeOf: readonly (readonly [method: string, path: string, scope: string])[] = [
   ['POST', '/v1/events', 'events:write'],
   ['GET', `/v1/events/${unknownId}`, 'events:read'],
+  ['GET', '/v1/events', 'events:read'],
   ...['/v1/inbox', '/v1/inboxes/default'].flatMap((inbox): [string, string, string][] => [
     ['POST', `${inbox}/receive`, 'inbox:consume'],
     ['POST', `${inbox}/ack`, 'inbox:consume'],

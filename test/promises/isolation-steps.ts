@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import { acknowledge, listInbox, readEvent, readStats, receive, sendBatch, sendEvent } from './isolation-events.js';
+import { listEvents } from './isolation-reading.js';
 import {
   createKey,
   currentKey,
@@ -37,6 +38,7 @@ export interface Turn {
 export const plays: Readonly<Record<string, (turn: Turn) => Promise<void>>> = {
   'POST /v1/events': sendEvent,
   'POST /v1/events/batch': sendBatch,
+  'GET /v1/events': listEvents,
   'GET /v1/events/:id': readEvent,
   'GET /v1/inbox': listInbox,
   'GET /v1/inbox/stats': readStats,

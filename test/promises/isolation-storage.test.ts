@@ -9,6 +9,7 @@ import { StorageError } from '../../src/db/database.js';
 import * as inboxes from '../../src/db/sql/inboxes.js';
 import * as positions from '../../src/db/sql/position-at.js';
 import { firstPositionOf, searchDay } from '../../src/db/sql/position-at.js';
+import * as eventList from '../../src/db/sql/event-list.js';
 import { existingEvents, findEvent, readEventsAt, scanEvents } from '../../src/db/sql/events.js';
 import * as keys from '../../src/db/sql/keys.js';
 import * as leases from '../../src/db/sql/leases.js';
@@ -40,6 +41,14 @@ const attempts: Readonly<Record<string, (tx: Transaction, victim: Victim) => Pro
   findEvent: (tx, { org, place }) => findEvent(tx, org, place, true),
   scanEvents: (tx, { org, place }) => scanEvents(tx, org, all, daysOf(place), [null, null], 10),
   readEventsAt: (tx, { org, place }) => readEventsAt(tx, org, all, daysOf(place), true),
+  readLogEnds: (tx, { org }) => eventList.readLogEnds(tx, org),
+  findBoundary: (tx, { org, place }) => eventList.findBoundary(tx, org, place.day, now.toISOString()),
+  scanList: async (tx, { org, place }) => {
+    const stretch = { firstPosition: 1, lastPosition: 100, days: daysOf(place) };
+    const { rows, last } = await eventList.scanList(tx, org, stretch, 'asc', null, 10, 10, true);
+    return last === null ? rows : last;
+  },
+  readListed: (tx, { org, place }) => eventList.readListed(tx, org, [{ ...place, bytes: 0 }], true),
   existingEvents: (tx, { org, place }) => existingEvents(tx, org, [place]),
   countEvents: async (tx, { org, place }) =>
     (await subscriptions.countEvents(tx, org, all, daysOf(place), null)).events,
@@ -133,9 +142,8 @@ for (const [i, engine] of engineNames.entries()) {
 
 it('every statement that a tenant’s request runs is among those that are tried', async () => {
   const events = await import('../../src/db/sql/events.js');
-  const statements = [events, keys, leases, subscriptions, inboxes, positions].flatMap((module) =>
-    Object.entries(module),
-  );
+  const modules = [events, eventList, keys, leases, subscriptions, inboxes, positions];
+  const statements = modules.flatMap((module) => Object.entries(module));
   const named = statements.filter(([name, value]) => typeof value === 'function' && !/^event[A-Z]/.test(name));
   assert.deepEqual(named.map(([name]) => name).toSorted(), [...Object.keys(attempts), ...notForTenants].toSorted());
 });

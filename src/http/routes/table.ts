@@ -1,6 +1,8 @@
 import type { KeyContext, Route } from '../route.js';
 import type { BatchRoutesOptions } from './batch.js';
 import { batchRoutes } from './batch.js';
+import type { EventListRoutesOptions } from './event-list.js';
+import { eventListRoutes } from './event-list.js';
 import type { EventRoutesOptions } from './events.js';
 import { eventRoutes } from './events.js';
 import type { InboxRoutesOptions } from './inbox.js';
@@ -16,6 +18,7 @@ import { orgRoutes } from './orgs.js';
 
 export type RouteTableOptions = EventRoutesOptions &
   BatchRoutesOptions &
+  EventListRoutesOptions &
   InboxRoutesOptions &
   InboxesRoutesOptions &
   KeyRoutesOptions &
@@ -28,6 +31,7 @@ export function routeTable(parts: RouteTableOptions): readonly (Route | Route<Ke
   return [
     ...eventRoutes(parts),
     ...batchRoutes(parts),
+    ...eventListRoutes(parts),
     ...inboxRoutes(parts),
     ...inboxesRoutes(parts),
     ...keyRoutes(parts),
