@@ -1,7 +1,8 @@
 import type { Database, Transaction } from '../db/database.js';
 import type { ListOrder, ListedRow, LogEnds, Stretch } from '../db/sql/event-list.js';
 import { findBoundary, readListed, readLogEnds, scanList } from '../db/sql/event-list.js';
-import type { EventRow, TypeFilter } from '../db/sql/events.js';
+import type { EventRow } from '../db/sql/events.js';
+import type { TypeFilter } from '../db/sql/type-filter.js';
 import { formatTime } from '../time-format.js';
 
 export type { ListOrder } from '../db/sql/event-list.js';

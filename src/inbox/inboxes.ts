@@ -161,8 +161,7 @@ function withVersion(
   version: FilterVersion,
   firstPosition: number,
 ): readonly FilterVersion[] {
-  const wanted = (types: readonly string[] | null): string => JSON.stringify(typeFilterOf(types));
-  if (wanted(filters.at(-1)?.types ?? null) === wanted(version.types)) return filters;
+  if (isSame(filters.at(-1)?.types ?? null, version.types)) return filters;
   const kept = filters.filter(({ from }, i) => {
     const next = filters[i + 1]?.from ?? version.from;
     return from !== version.from && next > firstPosition;
@@ -172,6 +171,10 @@ function withVersion(
     throw new Problem('limit_reached', detail);
   }
   return [...kept, version];
+}
+
+function isSame(before: readonly string[] | null, now: readonly string[] | null): boolean {
+  return JSON.stringify(typeFilterOf(before)) === JSON.stringify(typeFilterOf(now));
 }
 
 function requireSmall(filters: readonly FilterVersion[]): void {

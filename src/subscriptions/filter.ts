@@ -1,6 +1,6 @@
 import type { FilterVersion } from '../db/sql/subscriptions.js';
 import type { TypeFilter } from '../db/sql/type-filter.js';
-import { PositionSet } from './position-set.js';
+import type { PositionSet } from './position-set.js';
 
 /** Valid patterns as a filter: a type, `user.*` for whatever follows `user.`, `*` for all. Null: every type. */
 export function typeFilterOf(patterns: readonly string[] | null): TypeFilter | null {

@@ -1,6 +1,8 @@
 import type { Transaction } from '../db/database.js';
-import { firstPositionOf, searchDay } from '../db/sql/position-at.js';
+import { findBoundary } from '../db/sql/event-list.js';
+import { firstPositionOf } from '../db/sql/position-at.js';
 import type { Head } from '../db/sql/subscriptions.js';
+import { formatTime } from '../time-format.js';
 import { daysPerStatementMax } from './read-bounded.js';
 
 /**
@@ -18,14 +20,11 @@ export async function positionAt(
   for (let day = wanted; day <= head.day;) {
     const last = Math.min(head.day, day + daysPerStatementMax - 1);
     const first = await firstPositionOf(tx, org, { first: day, last });
-    if (first === null) {
-      day = last + 1;
-      continue;
-    }
+    day = last + 1;
+    if (first === null) continue;
     if (first.day > wanted) return first;
-    const position = await searchDay(tx, org, wanted, new Date(atMs));
-    if (position !== null) return { position, day: wanted };
-    day = wanted + 1;
+    const position = await findBoundary(tx, org, wanted, formatTime(atMs));
+    return { position: position ?? first.position, day: wanted };
   }
   return { position: head.position + 1, day: head.day };
 }

@@ -10,7 +10,8 @@ import { positionAt } from './position-at.js';
 
 /** A place in the log: its beginning, its end, the first event received at a time or later, or an event. */
 export type SeekTarget =
-  | { readonly to: 'beginning' | 'now' }
+  | { readonly to: 'beginning' }
+  | { readonly to: 'now' }
   | { readonly to: 'time'; readonly atMs: number }
   | { readonly to: 'event'; readonly address: AcknowledgedAddress };
 
@@ -65,18 +66,11 @@ export async function resolveTarget(
   head: Head,
   target: SeekTarget,
 ): Promise<{ readonly position: number; readonly day: number } | null> {
-  switch (target.to) {
-    case 'beginning':
-      return { position: head.firstPosition, day: head.firstDay };
-    case 'now':
-      return { position: head.position + 1, day: head.day };
-    case 'time':
-      return positionAt(tx, org, head, target.atMs);
-    case 'event': {
-      const [position] = await storedPositions(tx, org, [target.address]);
-      return position === undefined ? null : { position, day: target.address.day };
-    }
-  }
+  if (target.to === 'beginning') return { position: head.firstPosition, day: head.firstDay };
+  if (target.to === 'now') return { position: head.position + 1, day: head.day };
+  if (target.to === 'time') return positionAt(tx, org, head, target.atMs);
+  const [position] = await storedPositions(tx, org, [target.address]);
+  return position === undefined ? null : { position, day: target.address.day };
 }
 
 function skippedBy(

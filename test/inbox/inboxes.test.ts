@@ -142,16 +142,16 @@ function describeInboxes(storage: TestStorage): void {
   it('want the types that they name, and other types only of events stored after the change', async () => {
     await org();
     await create({ name: 'some', types: ['a.*', 'b'] });
-    const before = [await send('a.x'), await send('b')];
+    const early = [await send('a.x'), await send('b')];
     const unwanted = await send('c');
     await client.call('PATCH', '/v1/inboxes/some', { types: ['c'] });
     const wanted = await send('c');
     await send('a.x');
     assert.deepEqual(await stats('/v1/inboxes/some'), [3, 0, 0]);
-    assert.deepEqual((await receive('/v1/inboxes/some')).ids, before);
+    assert.deepEqual((await receive('/v1/inboxes/some')).ids, early);
     assert.deepEqual((await receive('/v1/inboxes/some')).ids, [wanted]);
     assert.deepEqual((await receive('/v1/inboxes/some')).ids, []);
-    const ack = await client.post('/v1/inboxes/some/ack', { ids: [unwanted, wanted, ...before] });
+    const ack = await client.post('/v1/inboxes/some/ack', { ids: [unwanted, wanted, ...early] });
     assert.deepEqual(ack.json, { acknowledged: 3, already_acknowledged: 0, unknown: [unwanted] });
     const delivered = await client.get('/v1/inboxes/some/events?status=delivered&fields=id');
     assert.equal(delivered.json.data.length, 2);
@@ -260,5 +260,39 @@ function describeInboxes(storage: TestStorage): void {
     for (const body of [{}, { all: true, ids }, { all: false }]) {
       assert.equal((await client.post('/v1/inboxes/fragile/redrive', body)).status, 422);
     }
+  });
+
+  it('tell what became of an event, each for itself', async () => {
+    await org();
+    await create({ name: 'fragile', max_attempts: 1 });
+    await create({ name: 'other', types: ['b'] });
+    const id = await send('a');
+    await create({ name: 'later' });
+    const states = async (): Promise<unknown[]> => {
+      const { status, json } = await client.get(`/v1/events/${id}/deliveries`);
+      assert.equal(status, 200);
+      return (json.data as Record<string, unknown>[]).map((delivery) => {
+        assert.deepEqual([delivery['kind'], delivery['last_error']], ['inbox', null]);
+        return [delivery['subscription'], delivery['state'], delivery['attempts'], delivery['next_attempt_at']];
+      });
+    };
+    const aside = [
+      ['later', 'skipped', null, null],
+      ['other', 'filtered', null, null],
+    ];
+    const pending = (name: string) => [name, 'pending', 0, null];
+    assert.deepEqual(await states(), [pending('default'), pending('fragile'), ...aside]);
+    await receive('/v1/inbox');
+    await receive('/v1/inboxes/fragile');
+    const end = new Date(clock.now() + 60_000).toISOString();
+    const leased = ['default', 'leased', 1, end];
+    assert.deepEqual(await states(), [leased, ['fragile', 'leased', 1, null], ...aside]);
+    await client.post('/v1/inboxes/fragile/nack', { ids: [id] });
+    await client.post('/v1/inbox/nack', { ids: [id], delay_seconds: 60 });
+    assert.deepEqual(await states(), [['default', 'pending', 1, end], ['fragile', 'dead', 1, null], ...aside]);
+    await client.post('/v1/inbox/ack', { ids: [id] });
+    assert.deepEqual(await states(), [['default', 'delivered', null, null], ['fragile', 'dead', 1, null], ...aside]);
+    await org();
+    assert.deepEqual(await refusal(client.get(`/v1/events/${id}/deliveries`)), [404, 'not_found']);
   });
 }

@@ -6,9 +6,11 @@ import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import type { Database, Transaction } from '../../src/db/database.js';
 import { StorageError } from '../../src/db/database.js';
+import * as deliveries from '../../src/db/sql/deliveries.js';
+import { readDeliveries } from '../../src/db/sql/deliveries.js';
 import * as inboxes from '../../src/db/sql/inboxes.js';
 import * as positions from '../../src/db/sql/position-at.js';
-import { firstPositionOf, searchDay } from '../../src/db/sql/position-at.js';
+import { firstPositionOf } from '../../src/db/sql/position-at.js';
 import * as eventList from '../../src/db/sql/event-list.js';
 import { existingEvents, findEvent, readEventsAt, scanEvents } from '../../src/db/sql/events.js';
 import * as keys from '../../src/db/sql/keys.js';
@@ -85,8 +87,8 @@ const attempts: Readonly<Record<string, (tx: Transaction, victim: Victim) => Pro
   extendLease: (tx, { org, lease }) =>
     changes(tx, 'leases', () => leases.extendLease(tx, org, inbox, lease.lease, now, now)),
   setSkipped: (tx, { org }) => changes(tx, 'subscriptions', () => subscriptions.setSkipped(tx, org, inbox, all)),
+  readDeliveries: (tx, { org }) => readDeliveries(tx, org, 1),
   firstPositionOf: (tx, { org, place }) => firstPositionOf(tx, org, daysOf(place)),
-  searchDay: (tx, { org, place }) => searchDay(tx, org, place.day, new Date(0)),
   countInboxesForCreation: (tx, { org }) => inboxes.countInboxesForCreation(tx, org),
   listInboxes: (tx, { org }) => inboxes.listInboxes(tx, org, '', 10),
   findInbox: (tx, { org }) => inboxes.findInbox(tx, org, 'default'),
@@ -142,7 +144,7 @@ for (const [i, engine] of engineNames.entries()) {
 
 it('every statement that a tenant’s request runs is among those that are tried', async () => {
   const events = await import('../../src/db/sql/events.js');
-  const modules = [events, eventList, keys, leases, subscriptions, inboxes, positions];
+  const modules = [events, eventList, keys, leases, subscriptions, inboxes, positions, deliveries];
   const statements = modules.flatMap((module) => Object.entries(module));
   const named = statements.filter(([name, value]) => typeof value === 'function' && !/^event[A-Z]/.test(name));
   assert.deepEqual(named.map(([name]) => name).toSorted(), [...Object.keys(attempts), ...notForTenants].toSorted());

@@ -1,7 +1,9 @@
 import type { Transaction } from '../database.js';
 import { eventColumns } from './events.js';
-import type { EventRow, TypeFilter } from './events.js';
+import type { EventRow } from './events.js';
 import type { DayRange } from './subscriptions.js';
+import { isWanted } from './type-filter.js';
+import type { TypeFilter } from './type-filter.js';
 
 export type ListOrder = 'asc' | 'desc';
 
@@ -115,7 +117,7 @@ const listStatement = (order: ListOrder) => ({
       SELECT e.position, e.day,
         CASE WHEN $10::boolean THEN octet_length(e.payload) ELSE 0 END + octet_length(e.type) + 6 * coalesce(octet_length(e.subject), 0)
           + coalesce(octet_length(e.attributes::text), 0) + 320 AS bytes,
-        $6::text[] IS NULL OR e.type = ANY ($6) OR EXISTS (SELECT FROM unnest($7::text[]) AS p WHERE starts_with(e.type, p)) AS wanted
+        ${isWanted('$6', '$7')} AS wanted
       FROM events AS e
       WHERE e.org = $1 AND e.day BETWEEN $2 AND $3 AND e.position BETWEEN $4 AND $5
       ORDER BY e.position ${order} LIMIT $8

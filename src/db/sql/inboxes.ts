@@ -69,12 +69,7 @@ const listStatement = {
 };
 
 /** The inboxes of an org by name, from the one after `afterName` on. */
-export async function listInboxes(
-  tx: Transaction,
-  org: string,
-  afterName: string,
-  limit: number,
-): Promise<InboxRow[]> {
+export async function listInboxes(tx: Transaction, org: string, afterName: string, limit: number): Promise<InboxRow[]> {
   return (await tx.query<InboxRow>(listStatement, [org, afterName, limit])).rows;
 }
 

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import type { FastifyRequest } from 'fastify';
 import { Type } from '@sinclair/typebox';
+import type { Clock } from '../../clock.js';
 import type { Database } from '../../db/database.js';
 import { Problem } from '../../errors.js';
 import { decodeEventId, encodeEventId } from '../../event-log/event-id.js';
@@ -9,17 +10,20 @@ import type { EventEnvelope } from '../../ingest/envelope.js';
 import { bodyBytesMax, parseEvent, toNewEvent } from '../../ingest/envelope.js';
 import type { GroupCommit, StoredOrRefused } from '../../ingest/group-commit.js';
 import { dedupMismatch, orgGone } from '../../ingest/refusals.js';
+import type { Delivery } from '../../subscriptions/deliveries.js';
+import { deliveriesOf } from '../../subscriptions/deliveries.js';
 import { formatTime } from '../../time-format.js';
 import { eventJson, parseFields, wantsPayload } from '../event-json.js';
 import type { Reply } from '../route.js';
-import { forKeys } from '../route.js';
+import { forKeys, json } from '../route.js';
 
 export interface EventRoutesOptions {
   readonly database: Database;
   readonly ingest: GroupCommit;
+  readonly clock: Clock;
 }
 
-export function eventRoutes({ database, ingest }: EventRoutesOptions) {
+export function eventRoutes({ database, ingest, clock }: EventRoutesOptions) {
   return [
     forKeys({
       method: 'POST',
@@ -44,8 +48,21 @@ export function eventRoutes({ database, ingest }: EventRoutesOptions) {
         const fields = parseFields(query['fields']);
         const address = decodeEventId(params['id'] ?? '');
         const event = address === null ? null : await readEvent(database, identity.org, address, wantsPayload(fields));
-        if (event === null) throw new Problem('not_found', 'There is no such event.');
+        if (event === null) throw noEvent();
         return withEntityTag(request, eventJson(identity.org, event, fields));
+      },
+    }),
+    forKeys({
+      method: 'GET',
+      path: '/v1/events/:id/deliveries',
+      access: 'events:read',
+      bucket: 'read',
+      handler: async ({ params, identity }) => {
+        const address = decodeEventId(params['id'] ?? '');
+        const isOwn = address?.org === identity.org;
+        const deliveries = isOwn ? await deliveriesOf(database, identity.org, address, clock.now()) : null;
+        if (deliveries === null) throw noEvent();
+        return json(200, { data: deliveries.map(deliveryJson) });
       },
     }),
   ];
@@ -86,4 +103,19 @@ function matchesTag(header: string, tag: string): boolean {
 export function headerOf(request: FastifyRequest, name: string): string | undefined {
   const value = request.headers[name];
   return Array.isArray(value) ? value.join(', ') : value;
+}
+
+function deliveryJson(delivery: Delivery) {
+  return {
+    subscription: delivery.subscription,
+    kind: delivery.kind,
+    state: delivery.state,
+    attempts: delivery.attempts,
+    last_error: null,
+    next_attempt_at: delivery.nextAttemptAtMs === null ? null : formatTime(delivery.nextAttemptAtMs),
+  };
+}
+
+function noEvent(): Problem {
+  return new Problem('not_found', 'There is no such event.');
 }
