@@ -1,6 +1,19 @@
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import { acknowledge, listInbox, readEvent, readStats, receive, sendBatch, sendEvent } from './isolation-events.js';
+import {
+  acknowledgeOne,
+  changeInbox,
+  createInbox,
+  deleteInbox,
+  extend,
+  listInboxes,
+  readDeliveries,
+  readInbox,
+  redrive,
+  release,
+  seek,
+} from './isolation-inboxes.js';
 import { listEvents } from './isolation-reading.js';
 import {
   createKey,
@@ -40,14 +53,30 @@ export const plays: Readonly<Record<string, (turn: Turn) => Promise<void>>> = {
   'POST /v1/events/batch': sendBatch,
   'GET /v1/events': listEvents,
   'GET /v1/events/:id': readEvent,
+  'GET /v1/events/:id/deliveries': readDeliveries,
   'GET /v1/inbox': listInbox,
   'GET /v1/inbox/stats': readStats,
   'POST /v1/inbox/receive': receive,
   'POST /v1/inbox/ack': acknowledge,
-  'GET /v1/inboxes/default': listInbox,
-  'GET /v1/inboxes/default/stats': readStats,
-  'POST /v1/inboxes/default/receive': receive,
-  'POST /v1/inboxes/default/ack': acknowledge,
+  'POST /v1/inbox/nack': release,
+  'POST /v1/inbox/extend': extend,
+  'POST /v1/inbox/seek': seek,
+  'POST /v1/inbox/redrive': redrive,
+  'DELETE /v1/inbox/:event_id': acknowledgeOne,
+  'GET /v1/inboxes/:name/events': listInbox,
+  'GET /v1/inboxes/:name/stats': readStats,
+  'POST /v1/inboxes/:name/receive': receive,
+  'POST /v1/inboxes/:name/ack': acknowledge,
+  'POST /v1/inboxes/:name/nack': release,
+  'POST /v1/inboxes/:name/extend': extend,
+  'POST /v1/inboxes/:name/seek': seek,
+  'POST /v1/inboxes/:name/redrive': redrive,
+  'DELETE /v1/inboxes/:name/:event_id': acknowledgeOne,
+  'POST /v1/inboxes': createInbox,
+  'GET /v1/inboxes': listInboxes,
+  'GET /v1/inboxes/:name': readInbox,
+  'PATCH /v1/inboxes/:name': changeInbox,
+  'DELETE /v1/inboxes/:name': deleteInbox,
   'POST /v1/keys': createKey,
   'GET /v1/keys': listKeys,
   'GET /v1/keys/current': currentKey,
@@ -82,6 +111,7 @@ export async function play(world: World, { tenant: index, route, target, draw }:
   const tenant = world.tenants[index];
   const run = plays[route];
   assert.ok(tenant !== undefined && run !== undefined);
-  const path = route.slice(route.indexOf(' ') + 1);
+  // What is in an inbox is asked of the inbox `default`, under its name too.
+  const path = route.slice(route.indexOf(' ') + 1).replace('/:name/', '/default/');
   await run({ world, tenant, path, target, draw, pick: (list) => list[draw % list.length] });
 }

@@ -27,6 +27,8 @@ export class Tenant {
   readonly leases = new Map<string, readonly string[]>();
   /** Living keys by id. */
   readonly keys = new Map<string, { readonly name: string }>();
+  /** Named ones. */
+  readonly inboxes = new Set<string>();
   readonly cursors: { readonly path: string; readonly cursor: string }[] = [];
   /** Tokens spent, by bucket. */
   readonly spent = { write: 0, read: 0, consume: 0 };

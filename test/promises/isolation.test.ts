@@ -135,7 +135,8 @@ const countStatement = {
       (SELECT count(*) FROM events AS e WHERE e.org = o.org AND strpos(e.payload, $2) > 0)::integer AS canaries,
       (SELECT count(*) FROM dedup AS d WHERE d.org = o.org)::integer AS dedup,
       (SELECT count(*) FROM api_keys AS k WHERE k.org = o.org)::integer AS keys,
-      (SELECT held FROM subscriptions AS s WHERE s.org = o.org)::integer AS held,
+      (SELECT held FROM subscriptions AS s WHERE s.org = o.org AND s.subscription = 0)::integer AS held,
+      (SELECT count(*) - 1 FROM subscriptions AS s WHERE s.org = o.org)::integer AS inboxes,
       (SELECT count(*) FROM dead_letters AS d WHERE d.org = o.org)::integer AS dead
     FROM orgs AS o WHERE o.org = $1`,
 };
@@ -144,10 +145,18 @@ const countStatement = {
 async function assertStoredAsModelled(storage: TestStorage, worlds: readonly World[]): Promise<void> {
   const database = await openDatabase(storage);
   try {
-    for (const { org, burst, canary, events, dedup, keys, ...tenant } of worlds.flatMap(({ tenants }) => tenants)) {
+    for (const { org, burst, canary, events, dedup, keys, inboxes, ...tenant } of worlds.flatMap(
+      ({ tenants }) => tenants,
+    )) {
       const number = decodeOrgId(org.id);
       const { rows } = await database.query({ role: 'owner' }, countStatement, [number, canary]);
-      const stored = { events: events.length, canaries: events.length, dedup: dedup.size, keys: keys.size };
+      const stored = {
+        events: events.length,
+        canaries: events.length,
+        dedup: dedup.size,
+        keys: keys.size,
+        inboxes: inboxes.size,
+      };
       const held = [...tenant.places.values()].filter((place) => place === 'leased').length;
       assert.deepEqual(rows, [
         { org: number, name: `org ${canary}`, burst, suspended: false, ...stored, held, dead: 0 },
