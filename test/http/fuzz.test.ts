@@ -90,6 +90,36 @@ const plainBody = fc.oneof(
   { weight: 1, arbitrary: extreme.map((text) => Buffer.from(text)) },
 );
 
+/** As an array or as lines, with events of every kind, sometimes cut or with a comma too many. */
+const batchBody = fc
+  .tuple(
+    fc.array(
+      fc.oneof(
+        event,
+        nearlyEvent,
+        jsonText,
+        jsonObjectText.map(({ text }) => text),
+      ),
+      { maxLength: 5 },
+    ),
+    fc.boolean(),
+    fc.constantFrom('', '', '', ',', ']', '\n', ' '),
+    fc.option(fc.nat(), { freq: 5 }),
+  )
+  .map(([events, isArray, more, cut]) => {
+    const text = isArray
+      ? `[${events.join(',')}${more}]`
+      : events.map((one) => one.replaceAll('\n', ' ')).join('\n') + more;
+    return { text: cut === null ? text : text.slice(0, cut % (text.length + 1)), isArray };
+  });
+const batch: fc.Arbitrary<Fuzzed> = fc
+  .tuple(batchBody, fc.boolean(), fc.option(mutated, { freq: 6 }))
+  .map(([{ text, isArray }, atomic, other]) => ({
+    path: `/v1/events/batch?atomic=${atomic}`,
+    body: other ?? Buffer.from(text),
+    headers: { 'Content-Type': isArray ? 'application/json' : 'application/x-ndjson' },
+  }));
+
 const gzipped = fc
   .tuple(plainBody, fc.option(fc.nat(), { freq: 2 }), fc.option(fc.nat(), { freq: 4 }))
   .map(([body, cut, flip]) => {
@@ -107,6 +137,7 @@ const path = fc.oneof(
 const request: fc.Arbitrary<Fuzzed> = fc.oneof(
   { weight: 6, arbitrary: fc.record({ path, body: plainBody, headers: fc.constant({}) }) },
   { weight: 1, arbitrary: fc.record({ path, body: gzipped, headers: fc.constant({ 'Content-Encoding': 'gzip' }) }) },
+  { weight: 2, arbitrary: batch },
 );
 
 const queryText = fc
@@ -201,8 +232,18 @@ async function forEachInFlight<Item>(items: readonly Item[], ask: (item: Item) =
 
 function assertAnswered({ status, headers, text }: Answer): void {
   assert.ok(status < 500, `${status} ${text.slice(0, 500)}`);
-  if (status >= 400) assertProblem({ status, headers, text });
+  if (status >= 400) assertProblem({ status, headers, text }, undefined, ['results']);
   else assert.match(headers.get('x-request-id') ?? '', /./);
+}
+
+function assertResults({ status, json, text }: Answer): void {
+  if (json.results === undefined) return assert.ok(status >= 400, text);
+  for (const result of json.results) {
+    assert.ok([200, 201, 400, 409, 413, 422].includes(result.status), text);
+    assert.equal(typeof (result.status < 300 ? result.id : result.code), 'string', text);
+  }
+  if (status === 200) return assert.equal(json.accepted + json.duplicates + json.rejected, json.results.length);
+  return assert.ok(json.results.length > 0);
 }
 
 test(`no body of ${bodies} does harm: each is stored as sent, or refused as a problem`, async (t) => {
@@ -213,6 +254,7 @@ test(`no body of ${bodies} does harm: each is stored as sent, or refused as a pr
     const answer = await client.call('POST', to, body, { ...asOrg, 'Content-Type': 'application/json', ...headers });
     assertAnswered(answer);
     seen.set(answer.status, (seen.get(answer.status) ?? 0) + 1);
+    if (to.startsWith('/v1/events/batch')) assertResults(answer);
     if (answer.status !== 201 || to !== '/v1/events') return;
     stored++;
     const { text, json } = await client.call('GET', `/v1/events/${answer.json.id}`, null, asOrg);

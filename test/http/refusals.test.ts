@@ -49,6 +49,31 @@ const inOrder: readonly Case[] = [
     ask: ({ own }) => own.client.post('/v1/events?x=1', '{'),
   },
   {
+    what: 'JSON before the query of a batch',
+    code: 'invalid_json',
+    ask: ({ own }) => own.client.post('/v1/events/batch?x=1', '['),
+  },
+  {
+    what: 'media type before the rate of a batch',
+    code: 'unsupported_media_type',
+    ask: ({ drained }) => drained.post('/v1/events/batch', '[', plain),
+  },
+  {
+    what: 'the body of a batch before its rate',
+    code: 'invalid_json',
+    ask: ({ drained }) => drained.post('/v1/events/batch', '['),
+  },
+  {
+    what: 'the number of events before their rate',
+    code: 'batch_too_large',
+    ask: ({ drained }) => drained.post('/v1/events/batch', `[${'1,'.repeat(1_000)}1]`),
+  },
+  {
+    what: 'the rate of a batch before the outcomes of its events',
+    code: 'rate_limited',
+    ask: ({ drained }) => drained.post('/v1/events/batch', [1]),
+  },
+  {
     what: 'key before the entity tag',
     code: 'missing_key',
     ask: ({ nobody, foreignEvent }) => nobody.get(`/v1/events/${foreignEvent}`, { 'If-None-Match': '*' }),
@@ -57,6 +82,7 @@ const inOrder: readonly Case[] = [
 
 const scopeOf: readonly (readonly [method: string, path: string, scope: string])[] = [
   ['POST', '/v1/events', 'events:write'],
+  ['POST', '/v1/events/batch', 'events:write'],
   ['GET', `/v1/events/${unknownId}`, 'events:read'],
   ['GET', '/v1/events', 'events:read'],
   ...['/v1/inbox', '/v1/inboxes/default'].flatMap((inbox): [string, string, string][] => [

@@ -215,6 +215,17 @@ export const refusedContent: readonly Case[] = [
       assert.match(headers.get('ratelimit-reset') ?? '', /^[1-9]\d*$/);
     },
   },
+  ...[false, true].map((atomic): Case => ({
+    what: `a batch${atomic ? ' in one transaction' : ''} for whose first event there is no room in the queue`,
+    code: 'overloaded',
+    ask: ({ own }) =>
+      own.client.post(`/v1/events/batch?atomic=${atomic}`, [{ type: 'a', payload: 'x'.repeat(queueBytesMax) }, event]),
+  })),
+  {
+    what: 'a batch of more than the bucket holds',
+    code: 'rate_exceeds_burst',
+    ask: ({ drained }) => drained.post('/v1/events/batch', [event, event]),
+  },
   {
     what: 'an event for which there is no room in the queue',
     code: 'overloaded',

@@ -63,6 +63,32 @@ test('a storage that goes away in the middle of a commit is told as what it is, 
   assert.equal((await client.get('/v1/inbox/stats')).json.pending, 1);
 });
 
+test('the events of a batch whose commit is lost are told of one by one, and stored once when they are sent again', async (t) => {
+  const storage = await createStorage('postgres');
+  if (storage === null) return t.skip('no PostgreSQL on this machine');
+  const { proxy, node } = await startBehindProxy(storage);
+  t.after(async () => {
+    await node.stop();
+    await proxy.close();
+  });
+  const { client } = await createOrg(node.address);
+  const batch = [1, 2, 3].map((payload) => ({ type: 'a', payload, dedup_id: `n${payload}` }));
+  const broken = proxy.breakCommit('blackout');
+  const unsettled = client.post('/v1/events/batch', [...batch, {}]);
+  await broken;
+  const { status, json } = await unsettled;
+  assert.equal(status, 200);
+  const codes = json.results.map((result: { status: number; code: string }) => `${result.status} ${result.code}`);
+  assert.deepEqual(codes, [...Array(3).fill('503 outcome_unknown'), '422 validation_failed']);
+  proxy.restore();
+  await untilReady(client);
+  for (const atomic of [false, true]) {
+    const again = await client.post(`/v1/events/batch?atomic=${atomic}`, batch);
+    assert.deepEqual([again.json.duplicates, again.json.rejected], [3, 0]);
+  }
+  assert.equal((await client.get('/v1/inbox/stats')).json.pending, 3);
+});
+
 test('a node stops without a failure while its storage is gone', async (t) => {
   const storage = await createStorage('postgres');
   if (storage === null) return t.skip('no PostgreSQL on this machine');

@@ -200,6 +200,61 @@ describe('group commit', () => {
     assert.equal(slow.batches.flat().length, 20);
   });
 
+  it('takes the events of one request in one call and answers with their outcomes in order, also from several batches', async () => {
+    const { slow, ingest } = start();
+    const events = Array.from({ length: 20 }, (_, i) => newEvent('1', String(i)));
+    const answer = ingest.addAll(events, 1_000);
+    assert.equal(ingest.waitingEvents, 20);
+    let answered = false;
+    void answer.finally(() => {
+      answered = true;
+    });
+    for (let batch = 0; batch < 3; batch++) {
+      await slow.begun();
+      await turn();
+      assert.equal(answered, false);
+      slow.finish(batch === 1 ? 'throw' : 'stored');
+    }
+    const results = await answer;
+    assert.deepEqual(
+      results.map((result) =>
+        'appended' in result && 'place' in result.appended ? result.appended.place.position : null,
+      ),
+      events.map((_, i) => (i >= 8 && i < 16 ? null : i)),
+    );
+    assert.deepEqual(await ingest.addAll([], 0), []);
+    await ingest.stop();
+  });
+
+  it('refuses the events of a request from the first on that there is no room for, and the whole if that is the first', async () => {
+    const { slow, ingest } = start({ queueBytesMax: 10_000 });
+    const sizes = [1, 1, 9_000, 1, 1];
+    const events = sizes.map((bytes, i) => newEvent('1', JSON.stringify(`${i}${'.'.repeat(bytes)}`)));
+    const answer = ingest.addAll(events, 9_500);
+    assert.equal(ingest.waitingEvents, 2);
+    assert.ok(ingest.waitingBytes <= 10_000);
+    await assert.rejects(ingest.addAll([newEvent('1', `"${'.'.repeat(9_000)}"`)], 9_002), /overloaded/);
+    await slow.begun();
+    slow.finish();
+    const codes = (await answer).map((result) => ('refused' in result ? result.refused.code : 'stored'));
+    assert.deepEqual(codes, ['stored', 'stored', 'overloaded', 'overloaded', 'overloaded']);
+    await ingest.stop();
+    await assert.rejects(ingest.addAll([newEvent('1', '0')], 100), /storage_unavailable/);
+  });
+
+  it('counts the body that the events of a request are parts of once, and all of it', async () => {
+    const { slow, ingest } = start({ queueBytesMax: 1_000_000 });
+    const answers = [ingest.add(newEvent('1', '0'))];
+    await slow.begun();
+    const body = Buffer.alloc(300_000, '1');
+    const parts = Array.from({ length: 10 }, (_, i) => ({ ...newEvent('1', '0'), payload: body.subarray(i, i + 1) }));
+    const all = ingest.addAll(parts, body.length);
+    assert.equal(ingest.waitingEvents, 10);
+    assert.ok(ingest.waitingBytes >= 300_000 && ingest.waitingBytes < 400_000, String(ingest.waitingBytes));
+    await finishAll(slow, ingest.stop());
+    await Promise.all([...answers, all]);
+  });
+
   it('settles every event once, keeps each org in order and each batch within bounds, whatever the interleaving', async () => {
     const step = fc.oneof(
       { weight: 8, arbitrary: fc.record({ org: fc.constantFrom('1', '2', '3'), bytes: fc.nat(40_000) }) },
