@@ -20,6 +20,7 @@ import { Partitions } from './event-log/partitions.js';
 import { Wakeups } from './event-log/wakeups.js';
 import { CursorSigner } from './http/cursor.js';
 import { Problem } from './errors.js';
+import { EventStreams } from './http/event-streams.js';
 import { MetricsServer } from './http/metrics-server.js';
 import { Readiness } from './http/readiness.js';
 import { routeTable } from './http/routes/table.js';
@@ -122,6 +123,8 @@ export async function composeServer(parts: Parts): Promise<RunningServer> {
   const inbox = new Inbox(database, clock, wakeups, (org) => announcer.appended([org]));
   const inboxes = new Inboxes(database, clock);
   const atomic = new AtomicCommit({ ...queue, store: (batch) => storeAtomic(storing, batch) });
+  const onStreamFailure = (error: unknown): void => log.error({ err: error }, 'a stream of events failed');
+  const streams = new EventStreams({ database, clock, wakeups, authenticator, onFailure: onStreamFailure });
   const readiness = new Readiness(
     clock,
     () => probeStorage(database, Math.floor(clock.now() / 86_400_000)),
@@ -133,6 +136,7 @@ export async function composeServer(parts: Parts): Promise<RunningServer> {
     queueEvents: () => ingest.waitingEvents + atomic.waitingEvents,
     queueBytes: () => ingest.waitingBytes + atomic.waitingBytes,
     inboxWaiters: () => wakeups.waiting,
+    eventStreams: () => streams.open,
     sessionsInUse: () => stats().sessionsInUse,
     sessionsWaiting: () => stats().waiting,
   });
@@ -150,6 +154,7 @@ export async function composeServer(parts: Parts): Promise<RunningServer> {
       database,
       ingest,
       atomic,
+      streams,
       inbox,
       inboxes,
       keys,
@@ -176,6 +181,7 @@ export async function composeServer(parts: Parts): Promise<RunningServer> {
   const stop = async (): Promise<void> => {
     readiness.drain();
     inbox.drain();
+    streams.drain();
     try {
       await stopAll(services);
     } finally {

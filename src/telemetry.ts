@@ -24,6 +24,7 @@ export interface Gauges {
   readonly queueEvents: () => number;
   readonly queueBytes: () => number;
   readonly inboxWaiters: () => number;
+  readonly eventStreams: () => number;
   readonly sessionsInUse: () => number;
   readonly sessionsWaiting: () => number;
 }
@@ -129,6 +130,7 @@ export function registerGauges({ registry }: Telemetry, gauges: Gauges): void {
   gauge('sluice_ingest_queue_events', 'Events waiting for their commit.', gauges.queueEvents);
   gauge('sluice_ingest_queue_bytes', 'Memory taken by the events waiting for their commit.', gauges.queueBytes);
   gauge('sluice_inbox_waiters', 'Receivers waiting for an event.', gauges.inboxWaiters);
+  gauge('sluice_event_streams', 'Streams of events that are open.', gauges.eventStreams);
   gauge('sluice_db_sessions_in_use', 'Database sessions at work.', gauges.sessionsInUse);
   gauge('sluice_db_sessions_waiting', 'Callers waiting for a database session.', gauges.sessionsWaiting);
 }

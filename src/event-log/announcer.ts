@@ -27,7 +27,7 @@ export class Announcer implements Service {
     if (this.database.engine === 'embedded') return;
     this.#unlisten ??= await this.database.listen(
       appendedChannel,
-      (payload) => payload.split(',').forEach((org) => this.wakeups.wake(org)),
+      (payload) => payload.split(',').forEach((org) => this.wakeups.appended(org)),
       () => this.wakeups.wakeAll(),
     );
   }
@@ -42,7 +42,7 @@ export class Announcer implements Service {
   /** Called after the commit of a batch, with its orgs. */
   appended(orgs: Iterable<string>): void {
     for (const org of orgs) {
-      this.wakeups.wake(org);
+      this.wakeups.appended(org);
       if (this.#unlisten !== null) this.#unheard.add(org);
     }
     if (this.#unheard.size > 0) this.#sending ??= this.#sendAll();

@@ -2,10 +2,12 @@
  * Who waits for an org's log to grow. A waiter registers before it looks, so that what is appended between its look and its wait wakes it.
  *
  * A growth wakes one waiter of every group, the one that has waited longest; when it leaves with events, or without having looked, it wakes the
- * next of its group. So a thousand waiters of one subscription cost one look, not a thousand.
+ * next of its group. So a thousand waiters of one subscription cost one look, not a thousand. Watchers take nothing from each other, so a
+ * growth wakes them all.
  */
 export class Wakeups {
   readonly #waiters = new Map<string, Map<unknown, Set<() => void>>>();
+  readonly #watchers = new Map<string, Set<() => void>>();
   #count = 0;
 
   get waiting(): number {
@@ -34,6 +36,23 @@ export class Wakeups {
     };
   }
 
+  /** Calls `wake` whenever the org's log may have grown, until the returned function is called. */
+  watch(org: string, wake: () => void): () => void {
+    const watcher = (): void => wake();
+    const watchers = this.#watchers.get(org) ?? new Set();
+    this.#watchers.set(org, watchers.add(watcher));
+    return () => {
+      watchers.delete(watcher);
+      if (watchers.size === 0 && this.#watchers.get(org) === watchers) this.#watchers.delete(org);
+    };
+  }
+
+  /** The org's log has grown. */
+  appended(org: string): void {
+    this.wake(org);
+    for (const watcher of this.#watchers.get(org) ?? []) watcher();
+  }
+
   /** One waiter of every group, or of one, looks. */
   wake(org: string, group?: unknown): void {
     const groups = this.#waiters.get(org);
@@ -46,8 +65,8 @@ export class Wakeups {
     }
   }
 
-  /** Something may have been missed: one waiter of each group looks. */
+  /** Something may have been missed: one waiter of each group looks, and every watcher. */
   wakeAll(): void {
-    for (const org of this.#waiters.keys()) this.wake(org);
+    for (const org of new Set([...this.#waiters.keys(), ...this.#watchers.keys()])) this.appended(org);
   }
 }

@@ -92,13 +92,14 @@ export function tooLarge({ code, bytesMax }: BodyLimit): Problem {
   return new Problem(code, `The body may have ${bytesMax} bytes at most. Send ${instead}.`);
 }
 
-/** Whether a client takes JSON: the most specific range decides (RFC 9110, 12.5.1). No header takes anything. */
-export function acceptsJson(accept: string | undefined): boolean {
+/** Whether a client takes a media type: the most specific range decides (RFC 9110, 12.5.1). No header takes anything. */
+export function accepts(accept: string | undefined, mediaType: string): boolean {
   if (accept === undefined || accept === '' || accept === '*/*') return true;
   const wanted = new Map<string, boolean>();
   for (const range of accept.split(',')) {
     const [type = '', ...parameters] = range.split(';').map((part) => part.trim().toLowerCase());
     wanted.set(type, !parameters.some((parameter) => /^q=0(?:\.0{0,3})?$/.test(parameter)));
   }
-  return wanted.get('application/json') ?? wanted.get('application/*') ?? wanted.get('*/*') ?? false;
+  const anyOfKind = `${mediaType.slice(0, mediaType.indexOf('/'))}/*`;
+  return wanted.get(mediaType) ?? wanted.get(anyOfKind) ?? wanted.get('*/*') ?? false;
 }

@@ -29,7 +29,7 @@ export function wantsPayload(fields: ReadonlySet<EventField> | null): boolean {
 export function eventJson(org: string, event: EventRow, fields: ReadonlySet<EventField> | null, extra = ''): string {
   const members: string[] = [];
   const wants = (field: EventField): boolean => fields === null || fields.has(field);
-  if (wants('id')) members.push(`"id":"${eventIdOf(org, event)}"`);
+  if (wants('id')) members.push(`"id":"${eventId(org, event)}"`);
   if (wants('type')) members.push(`"type":${JSON.stringify(event.type)}`);
   if (wants('subject')) members.push(`"subject":${JSON.stringify(event.subject)}`);
   if (wants('occurred_at')) members.push(`"occurred_at":${timeJson(event.occurred_at)}`);
@@ -40,7 +40,7 @@ export function eventJson(org: string, event: EventRow, fields: ReadonlySet<Even
   return `{${members.join(',')}}`;
 }
 
-function eventIdOf(org: string, event: EventRow): string {
+export function eventId(org: string, event: EventRow): string {
   return encodeEventId({ org, epoch: event.epoch, position: Number(event.position), day: event.day });
 }
 

@@ -7,11 +7,20 @@ import type { KeyScope } from '../tenancy/scopes.js';
 /** Who may call a route: anybody, the admin token, any key, or a key with a scope. */
 export type Access = 'public' | 'admin' | 'any_key' | KeyScope;
 
+/** The way of a body that is written in parts: a `ServerResponse`, of which no more is needed. */
+export interface BodyStream {
+  /** False: what was written waits for the client to read. Write on after `drain`, or the memory fills. */
+  write(text: string): boolean;
+  once(event: 'drain', listener: () => void): unknown;
+}
+
 /** A reply before it is written. `body` is JSON text or its bytes; null: no body. */
 export interface Reply {
   readonly status: number;
   readonly headers?: Readonly<Record<string, string>>;
   readonly body: string | Buffer | null;
+  /** Writes the body in place of `body`, which is null, and resolves at its end. Must end when the client is gone. */
+  readonly stream?: (body: BodyStream) => Promise<void>;
   /** Default `application/json`. */
   readonly mediaType?: string;
 }
@@ -48,6 +57,8 @@ export interface Route<C extends Context = Context> {
    * that costs one.
    */
   readonly cost?: 'counted';
+  /** What it answers with, for a client that accepts only some types. Default `application/json`. */
+  readonly mediaType?: string;
   /** What a reply may take, where that is much: room for it is made before the handler runs. */
   readonly replyBytesMax?: number;
   /** Query parameters; none where absent. */

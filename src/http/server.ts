@@ -12,7 +12,7 @@ import type { Service } from '../lifecycle.js';
 import type { Logger } from '../log.js';
 import type { Telemetry } from '../telemetry.js';
 import type { Admission } from './admit.js';
-import { acceptsJson, admitAccess, admitBody, admitCaller, admitRate } from './admit.js';
+import { accepts, admitAccess, admitBody, admitCaller, admitRate } from './admit.js';
 import { BodyBudget } from './body-budget.js';
 import { readRaw } from './body.js';
 import { clientGone } from './client-gone.js';
@@ -22,6 +22,7 @@ import { renderProblem, toProblem } from './problem.js';
 import { ReplyBudget } from './reply-budget.js';
 import { requestIdOf } from './request-id.js';
 import type { BodyLimit, Context, KeyContext, Reply, Route } from './route.js';
+import { sendReply } from './send-reply.js';
 import { bodyValidator, queryReader } from './validate.js';
 
 export interface HttpServerOptions {
@@ -201,6 +202,7 @@ function addRoute(
   };
   // What operators read has one form each, whatever is asked for: a collector of metrics asks for text.
   const isNegotiated = route.path.startsWith('/v1/');
+  const mediaType = route.mediaType ?? 'application/json';
 
   fastify.route({
     method: route.method,
@@ -233,8 +235,8 @@ function addRoute(
     },
     handler: async (request, reply) => {
       const state = states.get(request);
-      if (isNegotiated && !acceptsJson(request.raw.headers.accept)) {
-        throw new Problem('not_acceptable', 'The answer is JSON. Accept application/json.');
+      if (isNegotiated && !accepts(request.raw.headers.accept, mediaType)) {
+        throw new Problem('not_acceptable', `The answer is ${mediaType}. Accept it.`);
       }
       // Also where the size is not known before: what is held already may be too much.
       const { replies, bodies } = budgets;
@@ -301,33 +303,6 @@ function bodyReaderOf({ body }: Route): (raw: Buffer) => Readonly<Record<string,
     validate(fields);
     return fields;
   };
-}
-
-/**
- * Writes a route's answer to the socket, past Fastify: headers as a list in one call. Through `reply.header` and `reply.send`, each of which is for
- * more cases than there are here, a request cost a tenth more.
- */
-function sendReply(
-  { id }: FastifyRequest,
-  reply: FastifyReply,
-  { status, headers, body, mediaType }: Reply,
-  more: Reply['headers'] | null,
-  isLast: boolean,
-): void {
-  const list: string[] = ['X-Request-Id', id];
-  if (isLast) list.push('Connection', 'close');
-  for (const some of [headers, more]) {
-    for (const name in some) list.push(name, some[name] as string);
-  }
-  if (body === null) {
-    if (status !== 204 && status !== 304) list.push('Content-Length', '0');
-  } else {
-    list.push('Content-Type', mediaType ?? 'application/json', 'Content-Length', String(Buffer.byteLength(body)));
-  }
-  // First what may fail, while Fastify still answers for it.
-  reply.raw.writeHead(status, list);
-  reply.hijack();
-  reply.raw.end(body ?? undefined);
 }
 
 /** What is refused before its cost is known costs one token, so that bad requests are not free; whoever has none is told of the fault all the same. */

@@ -10,6 +10,23 @@ import { TestClock } from '../support/test-clock.js';
 const unexpected = (error: unknown): never => assert.fail(String(error));
 
 describe('wakeups', () => {
+  test('reach every watcher of the org and one waiter, and a turn that is passed on no watcher', () => {
+    const wakeups = new Wakeups();
+    const woken: string[] = [];
+    const leave = ['first', 'second'].map((name) => wakeups.watch('1', () => woken.push(name)));
+    wakeups.watch('2', () => woken.push('other'));
+    for (const name of ['waiter', 'next waiter']) wakeups.register('1', 0, () => woken.push(name));
+    wakeups.appended('1');
+    assert.deepEqual(woken.splice(0), ['waiter', 'first', 'second']);
+    wakeups.wake('1');
+    assert.deepEqual(woken.splice(0), ['waiter']);
+    leave[0]?.();
+    leave[0]?.();
+    wakeups.wakeAll();
+    assert.deepEqual(woken.splice(0), ['waiter', 'second', 'other']);
+    assert.equal(wakeups.waiting, 2);
+  });
+
   test('call the waiter of the org that grew who has waited longest, and the next once that one has left', () => {
     const wakeups = new Wakeups();
     const woken: string[] = [];

@@ -85,6 +85,7 @@ const scopeOf: readonly (readonly [method: string, path: string, scope: string])
   ['POST', '/v1/events/batch', 'events:write'],
   ['GET', `/v1/events/${unknownId}`, 'events:read'],
   ['GET', '/v1/events', 'events:read'],
+  ['GET', '/v1/events/stream', 'events:read'],
   ...['/v1/inbox', '/v1/inboxes/default'].flatMap((inbox): [string, string, string][] => [
     ['POST', `${inbox}/receive`, 'inbox:consume'],
     ['POST', `${inbox}/ack`, 'inbox:consume'],

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { EventSource } from '../support/event-source.js';
 import type { Turn } from './isolation-steps.js';
 import { absent } from './isolation-tenant.js';
 
@@ -31,4 +32,32 @@ export async function listEvents({ world, tenant, path, target, draw, pick }: Tu
   const next = await world.send(tenant, 'read', { method: 'GET', path: `${query}&cursor=${answer.json.next_cursor}` });
   const following = (next.json.data as { id: string }[]).map(({ id }) => id);
   assert.deepEqual(following, expected.slice(listed.length, listed.length + following.length));
+}
+
+export async function streamEvents({ world, tenant, path, target, draw, pick }: Turn): Promise<void> {
+  if (target === 'foreign') {
+    const foreign = pick(world.others(tenant).flatMap(({ events }) => events));
+    if (foreign === undefined) return;
+    const answer = await world.sendTwins(tenant, 'read', foreign.id, absent.event(), (id) =>
+      draw % 2 === 0
+        ? { method: 'GET', path: `${path}?after=${id}` }
+        : { method: 'GET', path, headers: { 'Last-Event-ID': id } },
+    );
+    assert.equal(answer.json.code, 'not_found', answer.text);
+    return;
+  }
+  const event = pick(tenant.events);
+  if (event === undefined) return;
+  const following = tenant.events.slice(tenant.events.indexOf(event) + 1, draw % 20);
+  world.requests++;
+  tenant.spent.read++;
+  const source = await EventSource.open(tenant.org.client, `?after=${event.id}`);
+  const events = await source.take(following.length);
+  source.close();
+  assert.deepEqual(
+    events.map(({ id }) => id),
+    following.map(({ id }) => id),
+  );
+  const headers = new Headers(Object.entries(source.headers).map(([name, value]) => [name, String(value)]));
+  world.check(tenant, { status: 200, headers, text: source.text, json: undefined });
 }

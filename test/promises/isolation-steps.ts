@@ -14,7 +14,7 @@ import {
   release,
   seek,
 } from './isolation-inboxes.js';
-import { listEvents } from './isolation-reading.js';
+import { listEvents, streamEvents } from './isolation-reading.js';
 import {
   createKey,
   currentKey,
@@ -54,6 +54,7 @@ export const plays: Readonly<Record<string, (turn: Turn) => Promise<void>>> = {
   'GET /v1/events': listEvents,
   'GET /v1/events/:id': readEvent,
   'GET /v1/events/:id/deliveries': readDeliveries,
+  'GET /v1/events/stream': streamEvents,
   'GET /v1/inbox': listInbox,
   'GET /v1/inbox/stats': readStats,
   'POST /v1/inbox/receive': receive,

@@ -3,6 +3,8 @@ import type { BatchRoutesOptions } from './batch.js';
 import { batchRoutes } from './batch.js';
 import type { EventListRoutesOptions } from './event-list.js';
 import { eventListRoutes } from './event-list.js';
+import type { EventStreamRoutesOptions } from './event-stream.js';
+import { eventStreamRoutes } from './event-stream.js';
 import type { EventRoutesOptions } from './events.js';
 import { eventRoutes } from './events.js';
 import type { InboxRoutesOptions } from './inbox.js';
@@ -19,6 +21,7 @@ import { orgRoutes } from './orgs.js';
 export type RouteTableOptions = EventRoutesOptions &
   BatchRoutesOptions &
   EventListRoutesOptions &
+  EventStreamRoutesOptions &
   InboxRoutesOptions &
   InboxesRoutesOptions &
   KeyRoutesOptions &
@@ -32,6 +35,7 @@ export function routeTable(parts: RouteTableOptions): readonly (Route | Route<Ke
     ...eventRoutes(parts),
     ...batchRoutes(parts),
     ...eventListRoutes(parts),
+    ...eventStreamRoutes(parts),
     ...inboxRoutes(parts),
     ...inboxesRoutes(parts),
     ...keyRoutes(parts),
