@@ -3,6 +3,9 @@
  */
 import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
+import { readClientArguments } from './client-arguments.js';
+import type { ClientInvocation } from './client-arguments.js';
+import { clientCommandGroups, clientSettings } from './client-commands.js';
 import { nearest } from './nearest.js';
 import { folderProblem, SettingError } from './setting-types.js';
 import { flagOf, laterSettings, settings } from './settings.js';
@@ -11,12 +14,14 @@ import type { Config, Setting } from './settings.js';
 export type { Config } from './settings.js';
 
 export type Invocation =
-  | { readonly kind: 'help' }
+  /** `topic` is the command that help is asked for; null for all. */
+  | { readonly kind: 'help'; readonly topic: string | null }
   | { readonly kind: 'version' }
   /** `notices` are sentences for the person who starts it: what was given and does nothing. */
   | { readonly kind: 'start'; readonly config: Config; readonly notices: readonly string[] }
   | ExportInvocation
-  | ImportInvocation;
+  | ImportInvocation
+  | ClientInvocation;
 
 /** `file` is absolute; null is standard output. */
 export interface ExportInvocation {
@@ -40,17 +45,20 @@ export interface ImportInvocation {
 export class UsageError extends Error {
   override readonly name = 'UsageError';
   readonly problems: readonly string[];
+  /** Where to read on. */
+  readonly hint: string;
 
-  constructor(problems: readonly string[]) {
+  constructor(problems: readonly string[], hint = 'npm start -- --help lists every setting.') {
     super(problems.join('\n'));
     this.problems = problems;
+    this.hint = hint;
   }
 }
 
 export type Environment = Readonly<Record<string, string | undefined>>;
 
 /**
- * What `sluice [start] [flags]`, `sluice export [file] [flags]` or `sluice import [file] [flags]` asks for. `args` are the arguments after the
+ * What `sluice [start] [flags]`, `sluice export [file] [flags]`, `sluice import [file] [flags]` or a command of `client-commands.ts` asks for. `args` are the arguments after the
  * program's name; `cwd` is what a relative path is relative to. Throws a `UsageError` with all problems. `--help` and `--version` are answered
  * whatever else is wrong.
  */
@@ -59,8 +67,13 @@ export function readInvocation(
   environment: Environment = process.env,
   cwd: string = process.cwd(),
 ): Invocation {
+  const client = readClientArguments(args, environment);
+  if (client?.kind === 'wrong')
+    throw new UsageError(client.problems, `sluice ${client.topic} --help tells how it is used.`);
+  if (client !== null) return client.kind === 'client' ? { ...client, notices: unknownVariables(environment) } : client;
+
   const flags = readFlags(args);
-  if (flags.switches.has('help')) return { kind: 'help' };
+  if (flags.switches.has('help')) return { kind: 'help', topic: null };
   if (flags.switches.has('version')) return { kind: 'version' };
 
   const problems = [...flags.problems];
@@ -222,14 +235,18 @@ function suggestFlag(name: string): string {
 /** Repeats only what looks like a command: anything else may be a secret that lost its flag. */
 function unexpectedArgument(text: string, index: number): string {
   const what = /^[a-z][a-z-]{0,19}$/.test(text) ? text : `argument ${index + 1}`;
-  return `${what}: not understood here; the commands are start, export and import, and --help lists the flags`;
+  const names = [...commands, ...clientCommandGroups];
+  const near = index === 0 ? nearest(text, names) : undefined;
+  if (near !== undefined && near !== text) return `${what}: no such command; did you mean ${near}?`;
+  return `${what}: not understood here; --help lists what is`;
 }
 
 function unknownVariables(environment: Environment): string[] {
+  const known = [...variables, ...clientSettings.map(({ variable }) => variable)];
   return Object.keys(environment)
-    .filter((name) => name.startsWith('SLUICE_') && !variables.includes(name))
+    .filter((name) => name.startsWith('SLUICE_') && !known.includes(name))
     .map((name) => {
-      const near = nearest(name, variables);
+      const near = nearest(name, known);
       return `${name} is not a setting and has no effect${near === undefined ? '' : `; did you mean ${near}?`}`;
     });
 }

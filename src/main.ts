@@ -14,14 +14,14 @@ async function main(): Promise<void> {
     invocation = readInvocation(process.argv.slice(2));
   } catch (error) {
     if (!(error instanceof UsageError)) throw error;
-    process.stderr.write(`${[...error.problems, 'npm start -- --help lists every setting.'].join('\n')}\n`);
+    process.stderr.write(`${[...error.problems, error.hint].join('\n')}\n`);
     process.exitCode = 2;
     return;
   }
   switch (invocation.kind) {
     case 'help': {
-      const { helpText } = await import('./cli/help.js');
-      process.stdout.write(`${helpText()}\n`);
+      const { commandHelpText, helpText } = await import('./cli/help.js');
+      process.stdout.write(`${invocation.topic === null ? helpText() : commandHelpText(invocation.topic)}\n`);
       return;
     }
     case 'version': {
@@ -37,6 +37,11 @@ async function main(): Promise<void> {
     case 'import': {
       const { runImport } = await import('./cli/import.js');
       process.exitCode = await runImport(invocation);
+      return;
+    }
+    case 'client': {
+      const { runClientCommand } = await import('./cli/client-command.js');
+      process.exitCode = await runClientCommand(invocation);
       return;
     }
     case 'start': {

@@ -49,6 +49,11 @@ export function oneOf<const Choice extends string>(
   };
 }
 
+/** Anything: who gets it knows better what it may be. */
+export function anyText(placeholder: string): SettingType<string> {
+  return { placeholder, parse: (given) => given };
+}
+
 const hostName =
   /^(?=.{1,253}$)[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*\.?$/;
 

@@ -1,3 +1,5 @@
+import { clientCommands, clientSettings } from '../client-commands.js';
+import type { ClientCommand } from '../client-commands.js';
 import { flagOf, laterSettings, settings } from '../settings.js';
 
 const widthMax = 100;
@@ -20,7 +22,13 @@ export function helpText(): string {
     '',
     'Every setting is a flag and an environment variable; the flag wins.',
     '',
-    'Settings:',
+    'Commands that talk to a server (sluice COMMAND --help tells more):',
+    ...Object.values(clientCommands).flatMap(({ usage, help }) => [...usage.map((line) => `  ${line}`), ...wrap(help)]),
+    '',
+    'Settings of those commands:',
+    ...clientSettingLines(),
+    '',
+    'Settings of start, export and import:',
   ];
   for (const row of Object.values(settings)) {
     const absent = row.default === null ? '' : `, default ${row.default}`;
@@ -34,6 +42,29 @@ export function helpText(): string {
   lines.push('', '  --help, -h       Show this.', '  --version, -v    Show the version.');
   lines.push('', 'Exit codes: 0 stopped cleanly, 1 failed, 2 flags or variables that cannot be used.');
   return lines.join('\n');
+}
+
+/** What `sluice send --help` prints, or of `sluice orgs --help` all commands that begin so. Ends without a line break. */
+export function commandHelpText(topic: string): string {
+  const lines: string[] = [];
+  for (const [name, row] of Object.entries<ClientCommand>(clientCommands)) {
+    if (name !== topic && !name.startsWith(`${topic} `)) continue;
+    lines.push(...row.usage.map((usage, i) => `${i === 0 ? 'Usage:' : '      '} sluice ${usage}`), ...wrap(row.help));
+    for (const [flag, { type, help }] of Object.entries(row.flags)) {
+      lines.push(`  --${flag}${type === null ? '' : ` <${type.placeholder}>`}`, ...wrap(help));
+    }
+    lines.push('');
+  }
+  return [...lines, 'Settings:', ...clientSettingLines(), '', 'Exit codes: 0 done, 1 failed, 2 not understood.'].join(
+    '\n',
+  );
+}
+
+function clientSettingLines(): string[] {
+  return clientSettings.flatMap(({ flag, placeholder, variable, default: otherwise, help }) => [
+    `  --${flag} <${placeholder}>  (${variable}${otherwise === null ? '' : `, default ${otherwise}`})`,
+    ...wrap(help),
+  ]);
 }
 
 function wrap(text: string): string[] {

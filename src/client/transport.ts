@@ -119,7 +119,7 @@ export class Transport {
 
   #connectionError(error: unknown): SluiceError {
     const code = causeCode(error);
-    if (code !== null && notSentCodes.has(code)) {
+    if (code !== null && (notSentCodes.has(code) || code === badPort)) {
       return new SluiceError({
         status: null,
         code: 'unreachable',
@@ -141,6 +141,9 @@ const notSentCodes = new Set([
   'UND_ERR_CONNECT_TIMEOUT',
 ]);
 
+/** What fetch says of a port that it does not connect to for fear of abuse (https://fetch.spec.whatwg.org/#port-blocking). */
+const badPort = 'bad port';
+
 function noAnswer(detail: string, cause: unknown): SluiceError {
   return new SluiceError({ status: null, code: 'no_answer', detail, mayHaveTakenEffect: true, cause });
 }
@@ -151,6 +154,7 @@ function causeCode(error: unknown): string | null {
   for (let depth = 0; depth < 4 && at instanceof Error; depth++) {
     const code: unknown = Reflect.get(at, 'code');
     if (typeof code === 'string') return code;
+    if (at.message === badPort) return badPort;
     at = at instanceof AggregateError ? at.errors[0] : at.cause;
   }
   return null;
