@@ -18,7 +18,7 @@ import { isAbsolute, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 export const root = fileURLToPath(new URL('..', import.meta.url));
-const sourceFolders = ['src', 'test', 'bench'];
+const sourceFolders = ['src', 'test', 'bench', 'examples'];
 const stampPath = join(root, 'dist', '.stamp');
 
 /** Ends the process with a sentence, not a stack, when it cannot be done. */
