@@ -301,6 +301,7 @@ class NotedInbox implements ConsumedInbox {
   > => {
     await turns(1);
     if (this.failReceives !== null) throw this.failReceives;
+    assert.ok(max >= 1, 'the server would refuse it');
     if (this.#pending.length === 0) {
       await new Promise<void>((resolve, reject) => {
         if (signal?.aborted === true) return reject(signal.reason as Error);
