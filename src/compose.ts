@@ -21,6 +21,7 @@ import { Wakeups } from './event-log/wakeups.js';
 import { CursorSigner } from './http/cursor.js';
 import { Problem } from './errors.js';
 import { EventStreams } from './http/event-streams.js';
+import { encodeOrgId } from './ids.js';
 import { MetricsServer } from './http/metrics-server.js';
 import { Readiness } from './http/readiness.js';
 import { routeTable } from './http/routes/table.js';
@@ -38,6 +39,7 @@ import type { Logger } from './log.js';
 import type { Telemetry } from './telemetry.js';
 import { createTelemetry, registerEmbedded, registerGauges } from './telemetry.js';
 import { Keys } from './tenancy/keys.js';
+import { OrgErasure } from './tenancy/org-erasure.js';
 import { Orgs } from './tenancy/orgs.js';
 import { adminToken, firstKeyShown, firstStart } from './tenancy/first-start.js';
 
@@ -80,7 +82,13 @@ export async function composeServer(parts: Parts): Promise<RunningServer> {
   const authenticator = new Authenticator(database, clock, token.value);
   const forget = (): void => authenticator.forget();
   const keys = new Keys(database, clock, forget);
-  const orgs = new Orgs(database, clock, forget);
+  const erasure = new OrgErasure({
+    database,
+    clock,
+    onErased: (org, rows) => log.info({ org: encodeOrgId(org), rows }, 'a deleted organisation is erased'),
+    onFailure: failed('org erasure'),
+  });
+  const orgs = new Orgs(database, clock, forget, () => erasure.check());
   const keyUsage = new KeyUsage(database, clock, failed('key usage'));
   const limiter = new RateLimiter(clock);
 
@@ -173,7 +181,7 @@ export async function composeServer(parts: Parts): Promise<RunningServer> {
 
   // Stopped in reverse: the door first, then what stands behind it.
   const background = maintenance === null ? [] : [maintenance];
-  const services = [partitions, announcer, ...background, keyUsage, ingest, atomic, ...metrics, http];
+  const services = [partitions, announcer, ...background, keyUsage, erasure, ingest, atomic, ...metrics, http];
   const first = dataDir === null ? null : await firstStart(orgs, dataDir);
   await startAll(services);
 

@@ -58,7 +58,8 @@ async function importInto(
   // Else the next start would take an only org named as the first one is for its own, and replace a key that was not used yet.
   const beforeFirstOrg =
     database.engine === 'embedded' ? { beforeFirstOrg: () => firstKeyShown(config.dataDir) } : undefined;
-  const options: ImportOptions = { schemaVersion: newest, onProgress: () => {}, isDiskShort, ...beforeFirstOrg };
+  const nowMs = (): number => systemClock.now();
+  const options: ImportOptions = { schemaVersion: newest, nowMs, onProgress: () => {}, isDiskShort, ...beforeFirstOrg };
   // What can be read twice is looked through before anything is changed.
   const checked = handle === null ? null : await checkImport(database, plainText(handle), options);
   const progress = new Progress(systemClock, process.stderr);

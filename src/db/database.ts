@@ -9,8 +9,8 @@ export interface Statement {
   readonly text: string;
 }
 
-/** `owner` migrates and makes partitions; the others hold only the grants that migration 0001 gives them. */
-export type Role = 'owner' | 'ingest' | 'app' | 'system';
+/** `owner` migrates and makes partitions; the others hold only the grants that migrations 0001 and 0004 give them. */
+export type Role = 'owner' | 'ingest' | 'app' | 'system' | 'erasure';
 
 export interface Scope {
   readonly role: Role;

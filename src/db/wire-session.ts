@@ -370,6 +370,7 @@ const setRole: Record<Role, readonly string[]> = {
   ],
   app: ['SET LOCAL ROLE sluice_app'],
   system: ['SET LOCAL ROLE sluice_system'],
+  erasure: ['SET LOCAL ROLE sluice_erasure'],
 };
 
 /** The org is set by a statement, not by a parameter (SET takes none), so only digits get through. */

@@ -1,10 +1,13 @@
 import { randomBytes } from 'node:crypto';
+import type { AuditedChange } from '../audit-chain.js';
 import type { Clock } from '../clock.js';
 import type { Database, Transaction } from '../db/database.js';
+import { recordChanges } from '../db/sql/audit.js';
 import type { KeyRow } from '../db/sql/keys.js';
 import { countKeysForCreation, deleteKey, retireKey, findKey, insertKey, listKeys, lockKey } from '../db/sql/keys.js';
 import { Problem } from '../errors.js';
 import { encodeRandomId } from '../ids.js';
+import { formatTime } from '../time-format.js';
 import { createKeySecret, displayPrefix, hashKey } from './key-secret.js';
 import type { KeyScope } from './scopes.js';
 import { isKeyScope } from './scopes.js';
@@ -33,7 +36,13 @@ export interface KeySpec {
   readonly expiresAtMs: number | null;
 }
 
-/** The keys of orgs. A caller may grant, rotate and delete at most what its own key (`held`) may do. */
+/** The key that a caller holds. */
+export interface HeldKey {
+  readonly keyId: string;
+  readonly scopes: ReadonlySet<KeyScope>;
+}
+
+/** The keys of orgs. A caller may grant, rotate and delete at most what its own key (`held`) may do; the audit log tells which key it was. */
 export class Keys {
   constructor(
     private readonly database: Database,
@@ -43,12 +52,14 @@ export class Keys {
   ) {}
 
   /** Throws `limit_reached` beyond `keysMax`, `insufficient_scope` if `spec` asks for more than `held`. */
-  async create(org: string, spec: KeySpec, held: ReadonlySet<KeyScope>): Promise<CreatedKey> {
+  async create(org: string, spec: KeySpec, held: HeldKey): Promise<CreatedKey> {
     requireScopes(spec.scopes, held);
     return this.database.transaction({ role: 'app', org }, async (tx) => {
       const now = new Date(this.clock.now());
       await requireRoom(tx, org, now);
-      return createKey(tx, org, spec, now);
+      const key = newKey();
+      await recordChanges(tx, org, keyCreated(held.keyId, key, spec, now));
+      return insertNewKey(tx, org, key, spec, now);
     });
   }
 
@@ -71,7 +82,7 @@ export class Keys {
    * A new key with the name, scopes and expiry of the old one, which lives on for `graceSeconds`. Null if there is no such living key. Throws
    * as `create` does; without a grace the number of keys stays the same.
    */
-  async rotate(org: string, id: string, graceSeconds: number, held: ReadonlySet<KeyScope>): Promise<CreatedKey | null> {
+  async rotate(org: string, id: string, graceSeconds: number, held: HeldKey): Promise<CreatedKey | null> {
     const created = await this.database.transaction({ role: 'app', org }, async (tx) => {
       const nowMs = this.clock.now();
       const row = await lockKey(tx, org, id, new Date(nowMs));
@@ -79,21 +90,27 @@ export class Keys {
       const old = toKey(row);
       requireScopes(old.scopes, held);
       if (graceSeconds > 0) await requireRoom(tx, org, new Date(nowMs));
+      const key = newKey();
+      const details = { name: old.name, to: key.id, grace_seconds: graceSeconds };
+      const change = { atMs: nowMs, actor: held.keyId, action: 'key.rotated', target: id, details };
+      await recordChanges(tx, org, change);
       if (graceSeconds === 0) await deleteKey(tx, org, id);
       else await retireKey(tx, org, id, new Date(nowMs + graceSeconds * 1000));
       const spec = { name: old.name, scopes: old.scopes, expiresAtMs: row.expires_at?.getTime() ?? null };
-      return createKey(tx, org, spec, new Date(nowMs));
+      return insertNewKey(tx, org, key, spec, new Date(nowMs));
     });
     this.onChange();
     return created;
   }
 
   /** False if there is no such living key. */
-  async delete(org: string, id: string, held: ReadonlySet<KeyScope>): Promise<boolean> {
+  async delete(org: string, id: string, held: HeldKey): Promise<boolean> {
     const deleted = await this.database.transaction({ role: 'app', org }, async (tx) => {
-      const row = await lockKey(tx, org, id, new Date(this.clock.now()));
+      const atMs = this.clock.now();
+      const row = await lockKey(tx, org, id, new Date(atMs));
       if (row === null) return false;
       requireScopes(toKey(row).scopes, held);
+      await recordChanges(tx, org, keyDeleted(held.keyId, row, atMs));
       await deleteKey(tx, org, id);
       return true;
     });
@@ -102,12 +119,38 @@ export class Keys {
   }
 }
 
-/** Makes a key without asking who may: for an org's first key. */
-export async function createKey(tx: Transaction, org: string, spec: KeySpec, now: Date): Promise<CreatedKey> {
-  const secret = createKeySecret();
+/** The id and the secret of a key that is yet to be stored. */
+export interface NewKeyPair {
+  readonly id: string;
+  readonly secret: string;
+}
+
+export function newKey(): NewKeyPair {
+  return { id: encodeRandomId('key', randomBytes(16)), secret: createKeySecret() };
+}
+
+/** What the audit log says of a new key: never the secret, nor how it begins. */
+export function keyCreated(actor: string, { id }: NewKeyPair, spec: KeySpec, now: Date): AuditedChange {
+  const expiresAt = spec.expiresAtMs === null ? null : formatTime(spec.expiresAtMs);
+  const details = { name: spec.name, scopes: spec.scopes, expires_at: expiresAt };
+  return { atMs: now.getTime(), actor, action: 'key.created', target: id, details };
+}
+
+export function keyDeleted(actor: string, row: KeyRow, atMs: number): AuditedChange {
+  return { atMs, actor, action: 'key.deleted', target: row.key_id, details: { name: row.name } };
+}
+
+/** Stores a key without asking who may. */
+export async function insertNewKey(
+  tx: Transaction,
+  org: string,
+  { id, secret }: NewKeyPair,
+  spec: KeySpec,
+  now: Date,
+): Promise<CreatedKey> {
   const row = await insertKey(tx, {
     org,
-    keyId: encodeRandomId('key', randomBytes(16)),
+    keyId: id,
     hash: hashKey(secret),
     name: spec.name,
     prefix: displayPrefix(secret),
@@ -123,8 +166,8 @@ async function requireRoom(tx: Transaction, org: string, now: Date): Promise<voi
   throw new Problem('limit_reached', `An organisation has at most ${keysMax} keys. Delete one that is not used.`);
 }
 
-function requireScopes(wanted: readonly KeyScope[], held: ReadonlySet<KeyScope>): void {
-  const missing = wanted.filter((scope) => !held.has(scope));
+function requireScopes(wanted: readonly KeyScope[], held: HeldKey): void {
+  const missing = wanted.filter((scope) => !held.scopes.has(scope));
   if (missing.length > 0) {
     const detail = `Your key does not hold ${missing.join(', ')}, so it cannot grant, rotate or delete a key that does.`;
     throw new Problem('insufficient_scope', detail);

@@ -1,5 +1,7 @@
 import type { Database, Transaction } from '../db/database.js';
-import type { ImportRow } from '../db/sql/imports.js';
+import { recordChanges, startAudit } from '../db/sql/audit.js';
+import { anyDeletedOrg } from '../db/sql/deletions.js';
+import type { ImportRow, JsonRow } from '../db/sql/imports.js';
 import {
   actAs,
   anyExistingOrg,
@@ -12,7 +14,9 @@ import {
   releaseOrgs,
 } from '../db/sql/imports.js';
 import { createPartition, existingPartitions, partitionName } from '../db/sql/partitions.js';
+import { lockOrg } from '../db/sql/tenancy.js';
 import { encodeOrgId } from '../ids.js';
+import { programActor } from '../tenancy/audit.js';
 import { FormatError, kindOf, parseLine } from './format.js';
 import { parseChunk } from './parse-chunk.js';
 import type { ChunkRows } from './parse-chunk.js';
@@ -29,6 +33,8 @@ export interface ImportProgress {
 export interface ImportOptions {
   /** The newest schema that this program knows. */
   readonly schemaVersion: number;
+  /** For the audit log of the orgs. */
+  readonly nowMs: () => number;
   readonly onProgress: (progress: ImportProgress) => void;
   /** Awaited before the first org is stored. */
   readonly beforeFirstOrg?: () => Promise<void>;
@@ -145,6 +151,11 @@ class Import {
       const message = `the org ${encodeOrgId(existing)} is in the database already; import into one without it`;
       throw new ImportConflict(message);
     }
+    const deleted = orgs.length === 0 ? null : await anyDeletedOrg(this.database, orgs);
+    if (deleted !== null) {
+      const message = `the org ${encodeOrgId(deleted)} was deleted from this database, which never takes its id again; import into another one`;
+      throw new ImportConflict(message);
+    }
     if (!this.isStoring) return;
     if (this.options.isDiskShort?.() === true) throw new DiskShort();
     const rows = parseChunk(chunk);
@@ -166,7 +177,8 @@ class Import {
     };
     await this.database.transaction({ role: 'owner' }, async (tx) => {
       if (!(await markChunk(tx, mark))) throw new ImportConflict('another process imports this file now: let it end');
-      await storeRows(tx, rows);
+      await requireOrg(tx, chunk.orgBefore?.org);
+      await storeRows(tx, rows, this.options.nowMs());
     });
   }
 
@@ -181,10 +193,21 @@ class Import {
   }
 }
 
+/** An org whose first lines are stored may have been deleted since: then nothing more of it is, or it would stay for ever. */
+async function requireOrg(tx: Transaction, org: string | undefined): Promise<void> {
+  if (org === undefined) return;
+  await actAs(tx, 'system');
+  if ((await lockOrg(tx, org)) !== null) return;
+  throw new ImportConflict(
+    `the org ${encodeOrgId(org)} was deleted while it was imported; import into another database`,
+  );
+}
+
 /** Each table by the role that has the grant; no role has got one more for imports. */
-async function storeRows(tx: Transaction, rows: ChunkRows): Promise<void> {
+async function storeRows(tx: Transaction, rows: ChunkRows, nowMs: number): Promise<void> {
   await actAs(tx, 'system');
   await insertRows(tx, 'orgs', rows.orgs);
+  await beginAudit(tx, rows.orgs, nowMs);
   await insertRows(tx, 'api_keys', rows.keys);
   await insertRows(tx, 'heads', rows.heads);
   await insertRows(tx, 'subscriptions', rows.subscriptions);
@@ -197,6 +220,17 @@ async function storeRows(tx: Transaction, rows: ChunkRows): Promise<void> {
   await actAs(tx, 'ingest');
   await copyEvents(tx, rows.eventsByDay);
   await insertAllDedup(tx, rows.dedup);
+}
+
+/** The audit log of where an org comes from stays there; here it begins with where the org comes from. */
+async function beginAudit(tx: Transaction, rows: readonly JsonRow[], nowMs: number): Promise<void> {
+  const orgs = rows.map((row) => String(row['org']));
+  if (orgs.length === 0) return;
+  await startAudit(tx, orgs);
+  for (const org of orgs) {
+    const change = { atMs: nowMs, actor: programActor, action: 'org.imported', target: encodeOrgId(org), details: {} };
+    await recordChanges(tx, org, change);
+  }
 }
 
 function orgsOf(chunk: Chunk): string[] {

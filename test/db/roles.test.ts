@@ -14,7 +14,21 @@ import { createStorage, engineNames, stopServers } from '../support/storage.js';
 import type { TestStorage } from '../support/storage.js';
 
 const owner: Scope = { role: 'owner' };
-const orgTables = ['api_keys', 'dead_letters', 'dedup', 'events', 'heads', 'leases', 'orgs', 'subscriptions'];
+/** With rows that belong to an org. */
+const orgTables = [
+  'api_keys',
+  'audit_heads',
+  'audit_log',
+  'dead_letters',
+  'dedup',
+  'events',
+  'heads',
+  'leases',
+  'orgs',
+  'subscriptions',
+];
+/** What is left of an org that was deleted. */
+const tombstones = 'deleted_orgs';
 
 /** Of every table but the partitions. Columns in parentheses where a grant is not for the whole table. */
 const grants = [
@@ -23,10 +37,13 @@ const grants = [
   'sluice_app: DELETE leases',
   'sluice_app: DELETE subscriptions',
   'sluice_app: INSERT api_keys',
+  'sluice_app: INSERT audit_log',
   'sluice_app: INSERT dead_letters',
   'sluice_app: INSERT leases',
   'sluice_app: INSERT subscriptions',
   'sluice_app: SELECT api_keys',
+  'sluice_app: SELECT audit_heads',
+  'sluice_app: SELECT audit_log',
   'sluice_app: SELECT dead_letters',
   'sluice_app: SELECT events',
   'sluice_app: SELECT heads',
@@ -34,6 +51,8 @@ const grants = [
   'sluice_app: SELECT orgs',
   'sluice_app: SELECT subscriptions',
   'sluice_app: UPDATE api_keys',
+  'sluice_app: UPDATE audit_heads (hash)',
+  'sluice_app: UPDATE audit_heads (sequence)',
   'sluice_app: UPDATE dead_letters',
   'sluice_app: UPDATE leases',
   'sluice_app: UPDATE subscriptions (ahead)',
@@ -44,6 +63,29 @@ const grants = [
   'sluice_app: UPDATE subscriptions (held)',
   'sluice_app: UPDATE subscriptions (max_attempts)',
   'sluice_app: UPDATE subscriptions (skipped)',
+  ...orgTables.map((table) => `sluice_erasure: DELETE ${table}`),
+  'sluice_erasure: SELECT api_keys (key_id)',
+  'sluice_erasure: SELECT api_keys (org)',
+  'sluice_erasure: SELECT audit_heads (org)',
+  'sluice_erasure: SELECT audit_log (org)',
+  'sluice_erasure: SELECT audit_log (sequence)',
+  'sluice_erasure: SELECT dead_letters (org)',
+  'sluice_erasure: SELECT dead_letters (position)',
+  'sluice_erasure: SELECT dead_letters (subscription)',
+  'sluice_erasure: SELECT dedup (dedup_id)',
+  'sluice_erasure: SELECT dedup (org)',
+  'sluice_erasure: SELECT deleted_orgs',
+  'sluice_erasure: SELECT events (day)',
+  'sluice_erasure: SELECT events (org)',
+  'sluice_erasure: SELECT events (position)',
+  'sluice_erasure: SELECT heads (org)',
+  'sluice_erasure: SELECT leases (lease)',
+  'sluice_erasure: SELECT leases (org)',
+  'sluice_erasure: SELECT leases (subscription)',
+  'sluice_erasure: SELECT orgs (org)',
+  'sluice_erasure: SELECT subscriptions (org)',
+  'sluice_erasure: SELECT subscriptions (subscription)',
+  'sluice_erasure: UPDATE deleted_orgs (erased_at)',
   'sluice_ingest: INSERT dedup',
   'sluice_ingest: SELECT dedup',
   'sluice_ingest: SELECT heads',
@@ -51,27 +93,44 @@ const grants = [
   'sluice_ingest: UPDATE heads (position)',
   'sluice_ingest: UPDATE heads (received_at)',
   'sluice_system: INSERT api_keys',
+  'sluice_system: INSERT audit_heads',
+  'sluice_system: INSERT audit_log',
+  'sluice_system: INSERT deleted_orgs',
   'sluice_system: INSERT heads',
   'sluice_system: INSERT orgs',
   'sluice_system: INSERT subscriptions',
   'sluice_system: SELECT api_keys',
+  'sluice_system: SELECT audit_heads',
+  'sluice_system: SELECT deleted_orgs',
   'sluice_system: SELECT heads',
   'sluice_system: SELECT leases',
   'sluice_system: SELECT orgs',
   'sluice_system: SELECT subscriptions',
   'sluice_system: UPDATE api_keys (last_used_at)',
+  'sluice_system: UPDATE audit_heads (closed)',
+  'sluice_system: UPDATE audit_heads (hash)',
+  'sluice_system: UPDATE audit_heads (sequence)',
   'sluice_system: UPDATE orgs',
 ];
 
 const ownOrg = "(org = (NULLIF(current_setting('sluice.org'::text, true), ''::text))::bigint)";
+const deleted = (table: string, not = ''): string => {
+  const exists = `EXISTS ( SELECT\n   FROM deleted_orgs d\n  WHERE (d.org = ${table}.org))`;
+  return not === '' ? `(${exists})` : `(${not} (${exists}))`;
+};
 const policies = [
   ...orgTables.map((table) => `${table}: sluice_app ${ownOrg}`),
+  ...orgTables.map((table) => `${table}: sluice_erasure ${deleted(table)}`),
   'api_keys: sluice_system true',
+  'audit_heads: sluice_system true',
+  'audit_log: sluice_system true',
+  'deleted_orgs: sluice_erasure true',
+  'deleted_orgs: sluice_system true',
   'dedup: sluice_ingest true',
   'heads: sluice_ingest true',
   'heads: sluice_system true',
   'leases: sluice_system true',
-  'orgs: sluice_system true',
+  `orgs: sluice_system ${deleted('orgs', 'NOT')}`,
   'subscriptions: sluice_system true',
 ];
 
@@ -162,7 +221,7 @@ function describeRoles(storage: TestStorage): void {
   it('find row-level security enabled and forced on every table with an org', async () => {
     assert.deepEqual(
       await read(database, 'orgTables'),
-      orgTables.map((line) => ({ line, secure: true })),
+      [...orgTables, tombstones].toSorted().map((line) => ({ line, secure: true })),
     );
   });
 
@@ -188,14 +247,16 @@ function describeRoles(storage: TestStorage): void {
   it('are no superusers, cannot pass row-level security by, and are members of nothing', async () => {
     assert.deepEqual(
       await read(database, 'roles'),
-      ['sluice_app', 'sluice_ingest', 'sluice_system'].map((line) => ({ line, mighty: false })),
+      ['sluice_app', 'sluice_erasure', 'sluice_ingest', 'sluice_system'].map((line) => ({ line, mighty: false })),
     );
   });
 
-  it('find no function, no default privilege and no right to create in the schema', async () => {
+  it('find no function but that of a trigger, no default privilege and no right to create in the schema', async () => {
     assert.deepEqual(linesOf(await read(database, 'otherWays')), [
       'PUBLIC may USAGE in schema public',
+      'function refuse_audit_change()',
       'sluice_app may USAGE in schema public',
+      'sluice_erasure may USAGE in schema public',
       'sluice_ingest may USAGE in schema public',
       'sluice_system may USAGE in schema public',
     ]);
@@ -210,7 +271,7 @@ function describeRoles(storage: TestStorage): void {
   });
 
   it('cannot change the owner’s tables', async () => {
-    for (const role of ['ingest', 'app', 'system'] as const) {
+    for (const role of ['ingest', 'app', 'system', 'erasure'] as const) {
       for (const text of [
         'ALTER TABLE events DISABLE ROW LEVEL SECURITY',
         'DROP POLICY app_own_org ON events',
@@ -226,6 +287,24 @@ function describeRoles(storage: TestStorage): void {
           `${role}: ${text}`,
         );
     }
+  });
+
+  it('see and delete as erasure the rows of deleted orgs, and of no other', async () => {
+    const [dead, alive] = orgs;
+    const seen = database.transaction(owner, async (tx) => {
+      await tx.script(`
+        INSERT INTO deleted_orgs VALUES (${dead}, 1, now(), 'admin', decode(repeat('00', 32), 'hex'), decode(repeat('00', 32), 'hex'));
+        SET LOCAL ROLE sluice_erasure`);
+      for (const table of orgTables) {
+        const text = `DELETE FROM ${table} WHERE org = ${alive}`;
+        assert.equal((await tx.query({ name: `test_delete_${table}`, text })).rowCount, 0, table);
+      }
+      const text = `DELETE FROM events WHERE org IN (${dead}, ${alive})`;
+      assert.equal((await tx.query({ name: 'test_delete_dead', text })).rowCount, 1);
+      await assert.rejects(tx.script('SELECT payload FROM events'), refused('42501'));
+      throw new Error('undone');
+    });
+    await assert.rejects(seen, /undone/);
   });
 
   it('see as app the rows of the org that is set, and none without one', async () => {

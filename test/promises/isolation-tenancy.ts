@@ -14,7 +14,38 @@ export async function createKey({ world, tenant, path, draw }: Turn): Promise<vo
   tenant.keys.set(answer.json.id, { name });
 }
 
-export async function listKeys({ world, tenant, path, target, draw, pick }: Turn): Promise<void> {
+export async function listKeys(turn: Turn): Promise<void> {
+  const { tenant } = turn;
+  await listPage(turn, ({ data, next_cursor: next }) => {
+    const listed = data as { id: string; name: string }[];
+    const expected = [...tenant.keys.keys()].toSorted();
+    assert.deepEqual(
+      listed.map(({ id, name }) => [id, name]),
+      expected.slice(0, listed.length).map((id) => [id, tenant.keys.get(id)?.name]),
+    );
+    if (next === null) assert.equal(listed.length, expected.length);
+  });
+}
+
+export async function listAudit(turn: Turn): Promise<void> {
+  await listPage(turn, ({ data, next_cursor: next }) => {
+    const sequences = (data as { sequence: number }[]).map(({ sequence }) => sequence);
+    const [newest = 0] = sequences;
+    assert.deepEqual(
+      sequences,
+      sequences.map((_, i) => newest - i),
+    );
+    if (next === null) assert.equal(sequences.at(-1), 1);
+  });
+}
+
+interface Page {
+  readonly data: unknown;
+  readonly next_cursor: string | null;
+}
+
+/** The first page of a list, or a try to go on with another org's. */
+async function listPage({ world, tenant, path, target, draw, pick }: Turn, check: (page: Page) => void): Promise<void> {
   if (target === 'foreign') {
     const foreign = pick(
       world.others(tenant).flatMap(({ cursors }) => cursors.filter((of) => of.path.startsWith(path))),
@@ -30,14 +61,8 @@ export async function listKeys({ world, tenant, path, target, draw, pick }: Turn
   }
   const query = `${path}?limit=${draw % 2 === 0 ? 1000 : 2}`;
   const answer = await world.send(tenant, 'read', { method: 'GET', path: query });
-  const listed = answer.json.data as { id: string; name: string }[];
-  const expected = [...tenant.keys.keys()].toSorted();
-  assert.deepEqual(
-    listed.map(({ id, name }) => [id, name]),
-    expected.slice(0, listed.length).map((id) => [id, tenant.keys.get(id)?.name]),
-  );
-  if (answer.json.next_cursor === null) assert.equal(listed.length, expected.length);
-  else tenant.cursors.push({ path: query, cursor: answer.json.next_cursor });
+  check(answer.json as Page);
+  if (answer.json.next_cursor !== null) tenant.cursors.push({ path: query, cursor: answer.json.next_cursor });
 }
 
 export async function currentKey({ world, tenant, path }: Turn): Promise<void> {

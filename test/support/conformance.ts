@@ -19,7 +19,7 @@ export function signal<T = void>(): { promise: Promise<T>; fire: (value: T) => v
 /** What the conformance suite works on. The stalling trigger makes a COMMIT hang. */
 export const schema = `
   DO $$ DECLARE name text; BEGIN
-    FOREACH name IN ARRAY ARRAY['sluice_ingest', 'sluice_app', 'sluice_system'] LOOP
+    FOREACH name IN ARRAY ARRAY['sluice_ingest', 'sluice_app', 'sluice_system', 'sluice_erasure'] LOOP
       IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = name) THEN EXECUTE format('CREATE ROLE %I', name); END IF;
     END LOOP;
   END $$;

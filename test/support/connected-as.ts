@@ -22,7 +22,7 @@ export async function giveToPlainOwner(database: Database, role: string): Promis
   await database.transaction({ role: 'owner' }, (tx) =>
     tx.script(`
       DROP SCHEMA public CASCADE;
-      DROP ROLE sluice_ingest, sluice_app, sluice_system;
+      DROP ROLE sluice_ingest, sluice_app, sluice_system, sluice_erasure;
       CREATE SCHEMA public AUTHORIZATION pg_database_owner;
       GRANT USAGE ON SCHEMA public TO PUBLIC;
       CREATE ROLE ${role} LOGIN CREATEROLE NOSUPERUSER;

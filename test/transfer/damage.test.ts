@@ -163,7 +163,7 @@ for (const engine of engineNames) {
   test(`on ${engine}, a damaged file changes nothing where it can be read twice, and leaves no usable org where it cannot`, async (t) => {
     const database = await openTarget(t, engine);
     if (database === null) return t.skip('no PostgreSQL on this machine');
-    const options = { schemaVersion: (await schemaVersions(database)).newest, onProgress: () => {} };
+    const options = { schemaVersion: (await schemaVersions(database)).newest, nowMs: Date.now, onProgress: () => {} };
     const whole = await smallExport(2_500);
     const damaged = flipped(whole, whole.length - 5_000);
     await assert.rejects(checkImport(database, inPieces(damaged), options), FormatError);
@@ -188,7 +188,7 @@ for (const engine of engineNames) {
   test(`on ${engine}, an org that is there already is refused before anything is changed`, async (t) => {
     const database = await openTarget(t, engine);
     if (database === null) return t.skip('no PostgreSQL on this machine');
-    const options = { schemaVersion: (await schemaVersions(database)).newest, onProgress: () => {} };
+    const options = { schemaVersion: (await schemaVersions(database)).newest, nowMs: Date.now, onProgress: () => {} };
     await imported(database, await smallExport(1));
     // The same org further on, and so far that it begins with the same chunk.
     for (const events of [2, 2_500]) {

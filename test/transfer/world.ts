@@ -57,7 +57,7 @@ export async function makeWorld(database: Database, bulkEvents = 2_500): Promise
     await newLog(database, at.now),
   ];
   const keys = new Keys(database, clock, () => {});
-  const held = new Set(scopes);
+  const held = { keyId: 'key_of_the_world', scopes: new Set(scopes) };
   for (const expiresAtMs of [null, at.now + 7 * dayMs]) {
     const key = await keys.create(full, { name: 'a "key" ключ', scopes, expiresAtMs }, held);
     await keys.rotate(full, key.id, 3600, held);
@@ -168,7 +168,7 @@ export async function exported(database: Database, gzip = false): Promise<Buffer
 }
 
 export async function imported(database: Database, bytes: Buffer): Promise<ImportResult> {
-  const options = { schemaVersion: (await schemaVersions(database)).newest, onProgress: () => {} };
+  const options = { schemaVersion: (await schemaVersions(database)).newest, nowMs: Date.now, onProgress: () => {} };
   return importOrgs(database, inPieces(bytes), options);
 }
 

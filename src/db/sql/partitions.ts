@@ -18,6 +18,13 @@ export async function existingPartitions(database: Database): Promise<ReadonlySe
   return new Set(rows.map((row) => row.name));
 }
 
+/** The days that have a partition, in order. */
+export async function partitionDays(database: Database): Promise<number[]> {
+  const names = [...(await existingPartitions(database))];
+  const days = names.map((name) => Date.parse(name.replace(/^events_(\d{4})(\d{2})(\d{2})$/, '$1-$2-$3')) / dayMs);
+  return days.filter(Number.isInteger).toSorted((a, b) => a - b);
+}
+
 /**
  * Makes the partition of one day. It is built apart and attached, which locks the parent far less than `PARTITION OF` would; it has no
  * policy and no grant but INSERT for the ingest role, because whoever else may read an event reads it through the parent, where the policy is.

@@ -1,4 +1,5 @@
 import type { Database, Transaction } from '../database.js';
+import { startAudit } from './audit.js';
 
 export type Tier = 'free' | 'pro' | 'business' | 'enterprise';
 export type LimitMode = 'enforce' | 'shadow';
@@ -23,7 +24,10 @@ const orgColumns = `org, name, tier, rate_per_minute, burst, limit_mode, retenti
 
 const insertOrgStatement = {
   name: 'org_insert',
-  text: `INSERT INTO orgs (org, name, tier, created_at) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING RETURNING ${orgColumns}`,
+  text: `
+    INSERT INTO orgs (org, name, tier, created_at)
+    SELECT $1::bigint, $2, $3, $4::timestamptz WHERE NOT EXISTS (SELECT FROM deleted_orgs WHERE org = $1)
+    ON CONFLICT DO NOTHING RETURNING ${orgColumns}`,
 };
 const insertHeadStatement = {
   name: 'org_head_insert',
@@ -38,7 +42,7 @@ const insertDefaultInboxStatement = {
     VALUES ($1, 0, 'inbox', 'default', 10, 0, $2, $3)`,
 };
 
-/** Creates an org with an empty log and its inbox `default`. Null if the number is taken: draw another. */
+/** Creates an org with an empty log, its inbox `default` and an empty audit log. Null if the number is, or was, another's: draw another. */
 export async function insertOrg(
   tx: Transaction,
   org: { readonly org: string; readonly name: string; readonly tier: Tier; readonly createdAt: Date },
@@ -50,6 +54,7 @@ export async function insertOrg(
   if (row === undefined) return null;
   await tx.query(insertHeadStatement, [org.org, day, createdAt]);
   await tx.query(insertDefaultInboxStatement, [org.org, day, createdAt]);
+  await startAudit(tx, [org.org]);
   return row;
 }
 
@@ -68,6 +73,18 @@ const listOrgsStatement = {
 export async function listOrgs(database: Database, afterOrg: string, limit: number): Promise<OrgRow[]> {
   const scope = { role: 'system', priority: 'read' } as const;
   return (await database.query<OrgRow>(scope, listOrgsStatement, [afterOrg, limit])).rows;
+}
+
+const lockOrgStatement = { name: 'org_lock', text: 'SELECT FROM orgs WHERE org = $1 FOR NO KEY UPDATE' };
+
+/**
+ * The org as it is under a lock that holds off its other changes until the transaction ends, and nobody else: keys and inboxes refer to it meanwhile.
+ * Null if there is no such org.
+ */
+export async function lockOrg(tx: Transaction, org: string): Promise<OrgRow | null> {
+  await tx.query(lockOrgStatement, [org]);
+  // What was waited for is seen by a later statement only: also that the org was deleted.
+  return (await tx.query<OrgRow>(findOrgStatement, [org])).rows[0] ?? null;
 }
 
 export interface OrgChange {
@@ -89,8 +106,8 @@ const updateOrgStatement = {
     RETURNING ${orgColumns}`,
 };
 
-export async function updateOrg(database: Database, org: string, change: OrgChange): Promise<OrgRow | null> {
-  const { rows } = await database.query<OrgRow>({ role: 'system' }, updateOrgStatement, [
+export async function updateOrg(tx: Transaction, org: string, change: OrgChange): Promise<OrgRow | null> {
+  const { rows } = await tx.query<OrgRow>(updateOrgStatement, [
     org,
     change.name ?? null,
     change.tier ?? null,

@@ -46,7 +46,7 @@ export function keyRoutes({ keys, cursors, clock }: KeyRoutesOptions) {
           scopes: scopes.filter((scope) => wanted.includes(scope)),
           expiresAtMs: expiry(body['expires_at'], clock.now()),
         };
-        return json(201, createdKeyJson(await keys.create(identity.org, spec, identity.scopes)));
+        return json(201, createdKeyJson(await keys.create(identity.org, spec, identity)));
       },
     }),
     forKeys({
@@ -81,7 +81,7 @@ export function keyRoutes({ keys, cursors, clock }: KeyRoutesOptions) {
       handler: async ({ identity, params, body }) => {
         const grace = (body['grace_seconds'] as number | undefined) ?? 0;
         const id = keyId(params);
-        return json(201, createdKeyJson(found(await keys.rotate(identity.org, id, grace, identity.scopes))));
+        return json(201, createdKeyJson(found(await keys.rotate(identity.org, id, grace, identity))));
       },
     }),
     forKeys({
@@ -90,7 +90,7 @@ export function keyRoutes({ keys, cursors, clock }: KeyRoutesOptions) {
       access: 'keys:manage',
       bucket: 'read',
       handler: async ({ identity, params }) => {
-        if (!(await keys.delete(identity.org, keyId(params), identity.scopes))) throw noKey();
+        if (!(await keys.delete(identity.org, keyId(params), identity))) throw noKey();
         return { status: 204, body: null };
       },
     }),

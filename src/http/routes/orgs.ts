@@ -78,6 +78,16 @@ export function orgRoutes({ orgs, cursors }: OrgRoutesOptions) {
       handler: async ({ params, body }) =>
         json(200, orgJson(found(await orgs.update(orgNumberOf(params), changeOf(body))))),
     },
+    {
+      method: 'DELETE',
+      path: '/v1/orgs/:id',
+      access: 'admin',
+      bucket: null,
+      handler: async ({ params }) => {
+        found((await orgs.delete(orgNumberOf(params))) ? true : null);
+        return { status: 204, body: null };
+      },
+    },
   ];
   const own = forKeys({
     method: 'GET',

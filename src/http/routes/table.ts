@@ -5,6 +5,8 @@ import type { EventListRoutesOptions } from './event-list.js';
 import { eventListRoutes } from './event-list.js';
 import type { EventStreamRoutesOptions } from './event-stream.js';
 import { eventStreamRoutes } from './event-stream.js';
+import type { AuditRoutesOptions } from './audit.js';
+import { auditRoutes } from './audit.js';
 import type { EventRoutesOptions } from './events.js';
 import { eventRoutes } from './events.js';
 import type { InboxRoutesOptions } from './inbox.js';
@@ -25,6 +27,7 @@ export type RouteTableOptions = EventRoutesOptions &
   InboxRoutesOptions &
   InboxesRoutesOptions &
   KeyRoutesOptions &
+  AuditRoutesOptions &
   OrgRoutesOptions &
   OperationsRoutesOptions;
 
@@ -39,6 +42,7 @@ export function routeTable(parts: RouteTableOptions): readonly (Route | Route<Ke
     ...inboxRoutes(parts),
     ...inboxesRoutes(parts),
     ...keyRoutes(parts),
+    ...auditRoutes(parts),
     orgs.own,
     ...orgs.admin,
     ...operationsRoutes(parts),
