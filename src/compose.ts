@@ -85,7 +85,10 @@ export async function composeServer(parts: Parts): Promise<RunningServer> {
   const erasure = new OrgErasure({
     database,
     clock,
-    onErased: (org, rows) => log.info({ org: encodeOrgId(org), rows }, 'a deleted organisation is erased'),
+    onErased: (org, rows) => {
+      telemetry.orgsErased.inc();
+      log.info({ org: encodeOrgId(org), rows }, 'a deleted organisation is erased');
+    },
     onFailure: failed('org erasure'),
   });
   const orgs = new Orgs(database, clock, forget, () => erasure.check());

@@ -16,6 +16,8 @@ export interface Telemetry {
   readonly eventsHandedOut: Counter<'redelivery'>;
   readonly eventsAcknowledged: Counter;
   readonly eventsReleased: Counter;
+  readonly retentionDeleted: Counter<'what'>;
+  readonly orgsErased: Counter;
   readonly backgroundFailures: Counter<'task'>;
 }
 
@@ -114,6 +116,17 @@ export function createTelemetry(): Telemetry {
     eventsReleased: new Counter({
       name: 'sluice_inbox_events_released_total',
       help: 'Events given back before their lease ended.',
+      registers,
+    }),
+    retentionDeleted: new Counter({
+      name: 'sluice_retention_deleted_total',
+      help: 'Taken out of the log because no organisation keeps it any more.',
+      labelNames: ['what'],
+      registers,
+    }),
+    orgsErased: new Counter({
+      name: 'sluice_orgs_erased_total',
+      help: 'Deleted organisations of which nothing is left any more.',
       registers,
     }),
     backgroundFailures: new Counter({

@@ -1,7 +1,7 @@
 import type { Clock } from '../clock.js';
 import type { Database } from '../db/database.js';
 import { StorageError } from '../db/database.js';
-import type { ErasedTable } from '../db/sql/deletions.js';
+import type { ErasedBatch, ErasedTable } from '../db/sql/deletions.js';
 import { erasedTables, eraseEvents, eraseRows, erasureStep, finishErasure, unerasedOrgs } from '../db/sql/deletions.js';
 import { partitionDays } from '../db/sql/partitions.js';
 import type { Service } from '../lifecycle.js';
@@ -142,28 +142,32 @@ export class OrgErasure implements Service {
   }
 
   #eraseEvents(org: string, day: number): Promise<number | null> {
-    const { database, batchEventsMax } = this.#options;
-    return this.#inBatches(batchEventsMax, (limit) =>
-      erasureStep(database, org, (tx) => eraseEvents(tx, org, day, limit)),
+    const { database, batchEventsMax: limit } = this.#options;
+    return this.#inBatches(limit, (after) =>
+      erasureStep(database, org, (tx) => eraseEvents(tx, org, day, after, limit)),
     );
   }
 
   #eraseTable(org: string, table: ErasedTable): Promise<number | null> {
-    const { database, batchRowsMax } = this.#options;
-    return this.#inBatches(batchRowsMax, (limit) =>
-      erasureStep(database, org, (tx) => eraseRows(tx, table, org, limit)),
+    const { database, batchRowsMax: limit } = this.#options;
+    return this.#inBatches(limit, (after) =>
+      erasureStep(database, org, (tx) => eraseRows(tx, table, org, after, limit)),
     );
   }
 
   /** How many rows it deleted; null if it is stopped, or another node is at it. */
-  async #inBatches(limit: number, erase: (limit: number) => Promise<number | null>): Promise<number | null> {
+  async #inBatches(
+    limit: number,
+    erase: (after: ErasedBatch['last']) => Promise<ErasedBatch | null>,
+  ): Promise<number | null> {
     let total = 0;
-    for (;;) {
+    for (let after: ErasedBatch['last'] = null; ;) {
       if (this.#stopped) return null;
-      const erased = await erase(limit);
+      const erased = await erase(after);
       if (erased === null) return null;
-      total += erased;
-      if (erased < limit) return total;
+      total += erased.rows;
+      if (erased.rows < limit) return total;
+      after = erased.last;
       await this.#pause();
     }
   }

@@ -110,11 +110,11 @@ const attempts: Readonly<Record<string, (tx: Transaction, victim: Victim) => Pro
   retireKey: (tx, { org, keyId }) => changes(tx, 'api_keys', () => keys.retireKey(tx, org, keyId, now)),
   deleteKey: (tx, { org, keyId }) => changes(tx, 'api_keys', () => keys.deleteKey(tx, org, keyId)),
   // Where the wall stands, the victim is no org to whose log something could be added.
-  recordChanges: (tx, { org }) => audit.recordChanges(tx, org, change).catch(noOrg),
+  recordChanges: (tx, { org }) => audit.recordChanges(tx, org, audited).catch(noOrg),
   listAudit: (tx, { org }) => audit.listAudit(tx, org, 100, 10),
 };
 
-const change: AuditedChange = { atMs: now.getTime(), actor: 'test', action: 'test', target: 'test', details: {} };
+const audited: AuditedChange = { atMs: now.getTime(), actor: 'test', action: 'test', target: 'test', details: {} };
 
 function noOrg(error: unknown): null {
   if (error instanceof Problem && error.code === 'invalid_key') return null;
@@ -257,7 +257,7 @@ async function makeVictim(database: Database): Promise<Victim> {
     leaseEndsAtMs: later.getTime(),
   });
   const row = await database.transaction({ role: 'app', org }, async (tx) => {
-    await audit.recordChanges(tx, org, change);
+    await audit.recordChanges(tx, org, audited);
     await keys.insertKey(tx, keyOf(org, 'key of the victim'));
     const found = await leases.findLease(tx, org, inbox, lease);
     assert.ok(found);

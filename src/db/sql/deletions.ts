@@ -41,7 +41,10 @@ export async function unerasedOrgs(database: Database, afterOrg: string, limit: 
 
 const lockStatement = {
   name: 'erasure_lock',
-  text: `SELECT pg_try_advisory_xact_lock(hashtextextended('sluice erasure ' || $1, 0)) AS locked`,
+  // Without statistics, as the embedded engine has none, the planner would read and sort all that is left for each batch.
+  text: `
+    SELECT pg_try_advisory_xact_lock(hashtextextended('sluice erasure ' || $1, 0)) AS locked,
+      set_config('enable_bitmapscan', 'off', true), set_config('enable_seqscan', 'off', true)`,
 };
 
 /** Runs a step of the erasure of an org in one transaction. Null if another node is at a step of the same org. */
@@ -56,15 +59,17 @@ export async function erasureStep<T>(
   });
 }
 
-/** Tables with rows of an org besides its events, with the rest of their primary keys: before each, those that refer to it. */
+type Key = readonly (string | number)[];
+
+/** Tables with rows of an org besides its events: before each, those that refer to it. Each with the rest of its primary key, and what is below all. */
 const tables = {
-  dedup: ['dedup_id'],
-  leases: ['subscription', 'lease'],
-  dead_letters: ['subscription', 'position'],
-  subscriptions: ['subscription'],
-  api_keys: ['key_id'],
-  audit_log: ['sequence'],
-} as const satisfies Record<string, readonly string[]>;
+  dedup: { columns: ['dedup_id'], types: ['text COLLATE "C"'], start: [''] },
+  leases: { columns: ['subscription', 'lease'], types: ['integer', 'text COLLATE "C"'], start: [-1, ''] },
+  dead_letters: { columns: ['subscription', 'position'], types: ['integer', 'bigint'], start: [-1, -1] },
+  subscriptions: { columns: ['subscription'], types: ['integer'], start: [-1] },
+  api_keys: { columns: ['key_id'], types: ['text COLLATE "C"'], start: [''] },
+  audit_log: { columns: ['sequence'], types: ['bigint'], start: [-1] },
+} as const satisfies Record<string, { columns: readonly string[]; types: readonly string[]; start: Key }>;
 /** One row an org. They go with the last step. */
 const lastTables = ['audit_heads', 'heads', 'orgs'] as const;
 
@@ -73,26 +78,66 @@ export const erasedTables = Object.keys(tables) as readonly ErasedTable[];
 /** Every table with rows of an org. */
 export const tablesOfOrgs: readonly string[] = ['events', ...erasedTables, ...lastTables];
 
-/** Deletes at most `limit` rows of a table. Returns how many. */
-export async function eraseRows(tx: Transaction, table: ErasedTable, org: string, limit: number): Promise<number> {
-  const key = tables[table].join(', ');
-  const text = `
-    DELETE FROM ${table}
-    WHERE org = $1 AND (${key}) IN (SELECT ${key} FROM ${table} WHERE org = $1 ORDER BY ${key} LIMIT $2)`;
-  return (await tx.query({ name: `erase_${table}`, text }, [org, limit])).rowCount;
+/** A batch that was deleted. `last` is the key of its last row: what comes before it need not be looked at again. */
+export interface ErasedBatch {
+  readonly rows: number;
+  readonly last: Key | null;
 }
 
-const eraseEventsStatement = {
-  name: 'erase_events',
-  text: `
-    DELETE FROM events
-    WHERE org = $1 AND day = $2
-      AND position IN (SELECT position FROM events WHERE org = $1 AND day = $2 ORDER BY position LIMIT $3)`,
-};
+/**
+ * Deletes at most `limit` rows of a table behind a key, in the order of keys; null is the beginning. A batch that began there each time would walk
+ * over what all batches before it have deleted.
+ */
+export async function eraseRows(
+  tx: Transaction,
+  table: ErasedTable,
+  org: string,
+  after: Key | null,
+  limit: number,
+): Promise<ErasedBatch> {
+  const { columns, types, start } = tables[table];
+  return eraseBatch(tx, table, columns, types, [], { org, after: after ?? start, limit });
+}
 
-/** Deletes at most `limit` events of a day. Returns how many. */
-export async function eraseEvents(tx: Transaction, org: string, day: number, limit: number): Promise<number> {
-  return (await tx.query(eraseEventsStatement, [org, day, limit])).rowCount;
+/** The same of the events of a day. */
+export async function eraseEvents(
+  tx: Transaction,
+  org: string,
+  day: number,
+  after: Key | null,
+  limit: number,
+): Promise<ErasedBatch> {
+  return eraseBatch(tx, 'events', ['position'], ['bigint'], [day], { org, after: after ?? [-1], limit });
+}
+
+/** First where the batch ends, then all up to there: a range of the primary key, for which there is one plan only. */
+async function eraseBatch(
+  tx: Transaction,
+  table: string,
+  columns: readonly string[],
+  types: readonly string[],
+  days: readonly number[],
+  { org, after, limit }: { readonly org: string; readonly after: Key; readonly limit: number },
+): Promise<ErasedBatch> {
+  const key = columns.join(', ');
+  const bound = (from: number): string => types.map((type, i) => `$${from + i}::${type}`).join(', ');
+  const descending = columns.map((column) => `${column} DESC`).join(', ');
+  const place = `org = $1${days.length === 0 ? '' : ' AND day = $2'}`;
+  const first = 2 + days.length;
+  const behind = `${place} AND (${key}) > (${bound(first)})`;
+  const ends = `
+    SELECT ${key} FROM (
+      SELECT ${key} FROM ${table} WHERE ${behind} ORDER BY ${key} LIMIT $${first + columns.length}
+    ) AS batch ORDER BY ${descending} LIMIT 1`;
+  const begins = [org, ...days, ...after];
+  const [row] = (
+    await tx.query<Record<string, string | number>>({ name: `erase_end_${table}`, text: ends }, [...begins, limit])
+  ).rows;
+  if (row === undefined) return { rows: 0, last: null };
+  const last = columns.map((column) => row[column] ?? '');
+  const text = `DELETE FROM ${table} WHERE ${behind} AND (${key}) <= (${bound(first + columns.length)})`;
+  const { rowCount } = await tx.query({ name: `erase_${table}`, text }, [...begins, ...last]);
+  return { rows: rowCount, last };
 }
 
 const erasedStatement = { name: 'deleted_org_erased', text: 'UPDATE deleted_orgs SET erased_at = $2 WHERE org = $1' };
