@@ -21,7 +21,15 @@ export type Invocation =
   | { readonly kind: 'start'; readonly config: Config; readonly notices: readonly string[] }
   | ExportInvocation
   | ImportInvocation
-  | ClientInvocation;
+  | ClientInvocation
+  | AuditInvocation;
+
+/** `sluice audit verify`. */
+export interface AuditInvocation {
+  readonly kind: 'audit';
+  readonly config: Config;
+  readonly notices: readonly string[];
+}
 
 /** `file` is absolute; null is standard output. */
 export interface ExportInvocation {
@@ -58,7 +66,7 @@ export class UsageError extends Error {
 export type Environment = Readonly<Record<string, string | undefined>>;
 
 /**
- * What `sluice [start] [flags]`, `sluice export [file] [flags]`, `sluice import [file] [flags]` or a command of `client-commands.ts` asks for. `args` are the arguments after the
+ * What `sluice [start] [flags]`, `sluice export [file] [flags]`, `sluice import [file] [flags]`, `sluice audit verify [flags]` or a command of `client-commands.ts` asks for. `args` are the arguments after the
  * program's name; `cwd` is what a relative path is relative to. Throws a `UsageError` with all problems. `--help` and `--version` are answered
  * whatever else is wrong.
  */
@@ -115,6 +123,10 @@ export function readInvocation(
   if (unusable !== undefined) conflicts.push(`${given('SLUICE_DATA_DIR')?.label ?? 'SLUICE_DATA_DIR'}: ${unusable}`);
   if (conflicts.length > 0) throw new UsageError(conflicts);
   if (command === 'start') return { kind: 'start', config, notices };
+  if (command === 'audit') {
+    if (flags.file !== 'verify') throw new UsageError(['audit: it is `sluice audit verify`']);
+    return { kind: 'audit', config, notices };
+  }
   const file = flags.file === undefined || flags.file === '-' ? null : resolve(cwd, flags.file);
   if (command === 'import') return { kind: 'import', config, notices, file };
   const resume = flags.switches.has('resume');
@@ -160,7 +172,7 @@ function startConflicts(config: Config, given: (variable: string) => Given | und
   return conflicts;
 }
 
-const commands = ['start', 'export', 'import'] as const;
+const commands = ['start', 'export', 'import', 'audit'] as const;
 type Command = (typeof commands)[number];
 
 /** Flags without a value that only export has. */
@@ -168,7 +180,7 @@ const exportSwitches: readonly string[] = ['gzip', 'resume'];
 
 interface Flags {
   readonly command: Command;
-  /** What export and import take besides flags. */
+  /** What export and import take besides flags, and what audit is to do. */
   readonly file: string | undefined;
   readonly switches: ReadonlySet<string>;
   readonly values: ReadonlyMap<string, string>;

@@ -58,7 +58,6 @@ async function importInto(
   // Else the next start would take an only org named as the first one is for its own, and replace a key that was not used yet.
   const beforeFirstOrg =
     database.engine === 'embedded' ? { beforeFirstOrg: () => firstKeyShown(config.dataDir) } : undefined;
-  const nowMs = (): number => systemClock.now();
   const options: ImportOptions = { schemaVersion: newest, nowMs, onProgress: () => {}, isDiskShort, ...beforeFirstOrg };
   // What can be read twice is looked through before anything is changed.
   const checked = handle === null ? null : await checkImport(database, plainText(handle), options);
@@ -74,6 +73,8 @@ async function importInto(
       : `Imported ${amount(result.orgs, 'org')} with ${amount(result.events, 'event')}.`,
   );
 }
+
+const nowMs = (): number => systemClock.now();
 
 function tell(progress: Progress, all: ImportResult | null): ImportOptions['onProgress'] {
   return ({ orgs, events, textBytes }) =>

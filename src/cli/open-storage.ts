@@ -1,4 +1,4 @@
-/** What `sluice export` and `sluice import` have in common: the database, and how their failures are told. */
+/** What the commands that work on a database without a server have in common: the database, and how their failures are told. */
 import { openDatabase } from '../app.js';
 import { systemClock } from '../clock.js';
 import type { Config } from '../config.js';

@@ -18,19 +18,20 @@ export class Progress {
   constructor(
     private readonly clock: Clock,
     private readonly out: { readonly isTTY?: boolean; write(text: string): unknown },
+    private readonly noun = 'events',
   ) {
     this.#beganAt = clock.monotonic();
     this.#toldAt = this.#beganAt;
   }
 
-  /** `events` are all that are behind it; those of an earlier try, which the first call tells, do not count for the rate. */
+  /** `events` (or what else is counted) are all that are behind it; those of an earlier try, which the first call tells, do not count for the rate. */
   at(events: number, describe: () => string): void {
     this.#firstEvents ??= events;
     const now = this.clock.monotonic();
     if (now - this.#toldAt < (this.out.isTTY === true ? terminalMs : otherMs)) return;
     this.#toldAt = now;
     const perSecond = Math.round(((events - this.#firstEvents) * 1000) / Math.max(1, now - this.#beganAt));
-    const text = `${events} events, ${perSecond}/s, ${describe()}`;
+    const text = `${events} ${this.noun}, ${perSecond}/s, ${describe()}`;
     this.out.write(this.out.isTTY === true ? `\r\u001b[K${text}` : `${text}\n`);
     this.#isOnLine = this.out.isTTY === true;
   }
