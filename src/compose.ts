@@ -17,6 +17,7 @@ import { BlockedHeads } from './event-log/blocked-heads.js';
 import { Announcer } from './event-log/announcer.js';
 import type { NewEvent } from './event-log/new-event.js';
 import { Partitions } from './event-log/partitions.js';
+import { Retention } from './event-log/retention.js';
 import { Wakeups } from './event-log/wakeups.js';
 import { CursorSigner } from './http/cursor.js';
 import { Problem } from './errors.js';
@@ -35,6 +36,7 @@ import { storeAtomic } from './ingest/store-atomic.js';
 import type { StoreBatchOptions } from './ingest/store-batch.js';
 import { storeBatch } from './ingest/store-batch.js';
 import { startAll, stopAll } from './lifecycle.js';
+import { expireBefore } from './subscriptions/expire.js';
 import type { Logger } from './log.js';
 import type { Telemetry } from './telemetry.js';
 import { createTelemetry, registerEmbedded, registerGauges } from './telemetry.js';
@@ -96,6 +98,17 @@ export async function composeServer(parts: Parts): Promise<RunningServer> {
   const limiter = new RateLimiter(clock);
 
   const partitions = new Partitions(database, clock, failed('partitions'));
+  const retention = new Retention(
+    database,
+    clock,
+    (org, day) => expireBefore(database, org, day),
+    (counts) => {
+      telemetry.retentionDeleted.inc({ what: 'days' }, counts.droppedDays);
+      telemetry.retentionDeleted.inc({ what: 'events' }, counts.deletedEvents);
+      telemetry.retentionDeleted.inc({ what: 'dedup' }, counts.deletedDedup);
+    },
+    failed('retention'),
+  );
   const wakeups = new Wakeups();
   const announcer = new Announcer(database, wakeups, failed('announcer'));
   const onBlockersEnded = (sessions: number): void => {
@@ -184,7 +197,18 @@ export async function composeServer(parts: Parts): Promise<RunningServer> {
 
   // Stopped in reverse: the door first, then what stands behind it.
   const background = maintenance === null ? [] : [maintenance];
-  const services = [partitions, announcer, ...background, keyUsage, erasure, ingest, atomic, ...metrics, http];
+  const services = [
+    partitions,
+    announcer,
+    ...background,
+    keyUsage,
+    erasure,
+    retention,
+    ingest,
+    atomic,
+    ...metrics,
+    http,
+  ];
   const first = dataDir === null ? null : await firstStart(orgs, dataDir);
   await startAll(services);
 

@@ -42,8 +42,8 @@ async function main(): Promise<void> {
     case 'client': {
       const { runClientCommand } = await import('./cli/client-command.js');
       process.exitCode = await runClientCommand(invocation);
-        return;
-      }
+      return;
+    }
     case 'audit': {
       const { runAuditVerify } = await import('./cli/audit.js');
       process.exitCode = await runAuditVerify(invocation);

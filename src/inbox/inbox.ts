@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto';
+import type { AuditedChange } from '../audit-chain.js';
 import type { Clock } from '../clock.js';
 import type { Database } from '../db/database.js';
 import { invalid, Problem } from '../errors.js';
@@ -41,6 +42,9 @@ export interface Delivery {
   readonly lease: { readonly id: string; readonly endsAtMs: number } | null;
   readonly received: Received;
 }
+
+/** What the audit log tells of a change besides its time: the key, the inbox, what was asked for. */
+export type ChangedBy = Pick<AuditedChange, 'actor' | 'target' | 'details'>;
 
 export interface AckResult {
   readonly acknowledged: number;
@@ -180,19 +184,27 @@ export class Inbox {
   }
 
   /** As `seek` of the subscription. Throws `not_found` for what is no event of this org. */
-  async seek(org: string, subscription: number, to: SeekTarget): Promise<void> {
-    if (!found(await seek(this.database, org, subscription, to))) throw noEvent();
+  async seek(org: string, subscription: number, to: SeekTarget, by: ChangedBy): Promise<void> {
+    const audited = { ...by, atMs: this.clock.now(), action: 'inbox.sought' };
+    if (!found(await seek(this.database, org, subscription, to, audited))) throw noEvent();
     this.announce(org);
   }
 
   /** Makes dead letters pending again. Returns how many. */
-  async redrive(org: string, subscription: number, what: { readonly ids: readonly string[] } | 'all'): Promise<number> {
+  async redrive(
+    org: string,
+    subscription: number,
+    what: { readonly ids: readonly string[] } | 'all',
+    by: ChangedBy,
+  ): Promise<number> {
+    const nowMs = this.clock.now();
     const redriven = await redrive(this.database, {
       org,
       subscription,
       what: what === 'all' ? what : { addresses: ownAddresses(org, what.ids) },
-      nowMs: this.clock.now(),
+      nowMs,
       waitingId: newWaitingId(),
+      audited: { ...by, atMs: nowMs, action: 'inbox.redriven' },
     });
     this.announce(org);
     return found(redriven);

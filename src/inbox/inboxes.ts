@@ -1,6 +1,8 @@
 import { randomInt } from 'node:crypto';
+import type { AuditDetails } from '../audit-chain.js';
 import type { Clock } from '../clock.js';
 import type { Database, Transaction } from '../db/database.js';
+import { recordChanges } from '../db/sql/audit.js';
 import type { InboxRow } from '../db/sql/inboxes.js';
 import * as sql from '../db/sql/inboxes.js';
 import type { FilterVersion } from '../db/sql/subscriptions.js';
@@ -35,17 +37,16 @@ export interface InboxInfo {
   /** What it wants of events stored from now on. */
   readonly types: readonly string[] | null;
   readonly maxAttempts: number;
+  /** How many of its events fell out of retention before they were done. */
+  readonly expired: number;
   readonly createdAtMs: number;
 }
 
-/** The inboxes of orgs: what there is, not what is in them. */
+/** The inboxes of orgs: what there is, not what is in them. The audit log tells which key (`actor`) changed one. */
 export class Inboxes {
   constructor(
     private readonly database: Database,
     private readonly clock: Clock,
-    /** Told in the transaction of every change. */
-    private readonly onChange: (tx: Transaction, org: string, change: InboxChange) => Promise<void> = () =>
-      Promise.resolve(),
   ) {}
 
   /** Throws `name_taken`, `limit_reached` beyond `inboxesMax` or `filterBytesMax`, `not_found` for a start that is no event. */
@@ -74,7 +75,8 @@ export class Inboxes {
         filters,
         createdAt: new Date(this.clock.now()),
       });
-      await this.onChange(tx, org, { action: 'inbox.created', inbox: spec.name, actor });
+      const { types, maxAttempts: attempts } = spec;
+      await this.#record(tx, org, actor, 'inbox.created', spec.name, { types, max_attempts: attempts });
       return toInfo(row);
     });
   }
@@ -125,7 +127,9 @@ export class Inboxes {
       requireSmall(filters);
       const maxAttempts = change.maxAttempts ?? row.max_attempts;
       const changed = await sql.updateInbox(tx, org, row.subscription, { maxAttempts, filters });
-      await this.onChange(tx, org, { action: 'inbox.changed', inbox: name, actor });
+      const details = { types: change.types, max_attempts: change.maxAttempts };
+      const given = Object.fromEntries(Object.entries(details).filter(([, value]) => value !== undefined));
+      await this.#record(tx, org, actor, 'inbox.changed', name, given as AuditDetails);
       return toInfo(changed);
     });
   }
@@ -140,19 +144,23 @@ export class Inboxes {
         const row = await sql.lockInbox(tx, org, name);
         if (row === null) return 'unknown';
         const isGone = await sql.deleteInboxRows(tx, org, row.subscription, deletedRowsMax);
-        if (isGone) await this.onChange(tx, org, { action: 'inbox.deleted', inbox: name, actor });
+        if (isGone) await this.#record(tx, org, actor, 'inbox.deleted', name, {});
         return isGone ? 'gone' : 'more';
       });
       if (outcome !== 'more') return outcome === 'gone';
     }
   }
-}
 
-export interface InboxChange {
-  readonly action: 'inbox.created' | 'inbox.changed' | 'inbox.deleted';
-  readonly inbox: string;
-  /** The id of the key. */
-  readonly actor: string;
+  async #record(
+    tx: Transaction,
+    org: string,
+    actor: string,
+    action: string,
+    target: string,
+    details: AuditDetails,
+  ): Promise<void> {
+    await recordChanges(tx, org, { atMs: this.clock.now(), actor, action, target, details });
+  }
 }
 
 /** Adds a version, if it is another, and forgets those of which no event is stored any more. */
@@ -189,6 +197,7 @@ function toInfo(row: InboxRow): InboxInfo {
     name: row.name,
     types: row.filters.at(-1)?.types ?? null,
     maxAttempts: row.max_attempts,
+    expired: Number(row.expired),
     createdAtMs: row.created_at.getTime(),
   };
 }

@@ -1,4 +1,6 @@
+import type { AuditedChange } from '../audit-chain.js';
 import type { Database, Transaction } from '../db/database.js';
+import { recordChanges } from '../db/sql/audit.js';
 import type { LeaseRow } from '../db/sql/leases.js';
 import {
   deleteDeadAt,
@@ -21,6 +23,8 @@ export interface RedriveRequest {
   readonly nowMs: number;
   /** The id of the row of what waits now; no lease has it. */
   readonly waitingId: string;
+  /** Recorded where anything changes. */
+  readonly audited?: AuditedChange;
 }
 
 /**
@@ -56,6 +60,7 @@ export function redrive(database: Database, request: RedriveRequest): Promise<nu
     });
     const change = { heldChange: dead.length, deadChange: -dead.length };
     await moveSubscription(tx, org, subscription, unmoved(state, change));
+    if (request.audited !== undefined) await recordChanges(tx, org, request.audited);
     return positions.size;
   });
 }

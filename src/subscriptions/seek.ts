@@ -1,4 +1,6 @@
 import type { Database, Transaction } from '../db/database.js';
+import type { AuditedChange } from '../audit-chain.js';
+import { recordChanges } from '../db/sql/audit.js';
 import { deleteDeadFrom, leasesHolding, removeFromLeases } from '../db/sql/leases.js';
 import type { Head } from '../db/sql/subscriptions.js';
 import { lockSubscription, moveSubscription, readHead, setSkipped } from '../db/sql/subscriptions.js';
@@ -20,7 +22,7 @@ export const skippedRangesMax = 1_000;
 
 /**
  * Puts the subscription where it hands out the target next, and then everything after it, whatever it had done with it before; leases and dead
- * letters from the target on end. What lies between the old place and a target further on is skipped. False: the target is no event of this
+ * letters from the target on end; `audited` is recorded with it. What lies between the old place and a target further on is skipped. False: the target is no event of this
  * log. Null: there is no such subscription. Throws `limit_reached` past `skippedRangesMax`.
  */
 export function seek(
@@ -28,6 +30,7 @@ export function seek(
   org: string,
   subscription: number,
   target: SeekTarget,
+  audited: AuditedChange | null = null,
 ): Promise<boolean | null> {
   return database.transaction({ role: 'app', org }, async (tx) => {
     const state = await lockSubscription(tx, org, subscription);
@@ -55,6 +58,7 @@ export function seek(
       heldChange: -leases.reduce((sum, { positions }) => sum + PositionSet.parse(positions).size, 0),
       deadChange: -dead.length,
     });
+    if (audited !== null) await recordChanges(tx, org, audited);
     return true;
   });
 }

@@ -26,6 +26,7 @@ function differences(before: OrgRow, change: OrgChange): AuditDetails {
     ['limits.rate_per_minute', numberOf(before.rate_per_minute), change.ratePerMinute],
     ['limits.burst', numberOf(before.burst), change.burst],
     ['limits.mode', before.limit_mode, change.limitMode],
+    ['retention_days', before.retention_days, change.retentionDays],
   ];
   const different = pairs.flatMap(([name, from, to]) => (to === undefined || to === from ? [] : [{ name, from, to }]));
   return Object.fromEntries(different.map(({ name, from, to }) => [name, { from, to }]));

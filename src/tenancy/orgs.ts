@@ -76,12 +76,12 @@ export class Orgs {
     return (await listOrgs(this.database, afterOrg, limit)).map(toOrg);
   }
 
-  /** Null if there is no such org. */
-  async update(org: string, change: OrgChange): Promise<Org | null> {
+  /** Null if there is no such org. `actor` is who changes it: the id of a key, or the operator. */
+  async update(org: string, change: OrgChange, actor: string = adminActor): Promise<Org | null> {
     const row = await this.database.transaction({ role: 'system' }, async (tx) => {
       const before = await lockOrg(tx, org);
       if (before === null) return null;
-      const [first, ...others] = orgChanges(before, change, { atMs: this.clock.now(), actor: adminActor });
+      const [first, ...others] = orgChanges(before, change, { atMs: this.clock.now(), actor });
       // Nothing that would become different is no change.
       if (first === undefined) return before;
       await recordChanges(tx, org, first, ...others);

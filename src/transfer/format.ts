@@ -73,6 +73,7 @@ export const dataLines = {
     ahead: positions,
     held: position,
     dead: position,
+    expired: position,
     skipped: positions,
     filters: Type.Array(
       Type.Object({ from: position, types: nullable(Type.Array(text)) }, { additionalProperties: false }),

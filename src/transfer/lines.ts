@@ -53,6 +53,7 @@ export function stateLines({ org, keys, head, subscriptions, leases, deadLetters
         ahead: subscription.ahead,
         held: Number(subscription.held),
         dead: Number(subscription.dead),
+        expired: Number(subscription.expired),
         skipped: subscription.skipped,
         filters: subscription.filters.map(({ from, types }) => ({ from, types: types === null ? null : [...types] })),
         created_at: timeText(subscription.created_at),

@@ -16,6 +16,7 @@ import {
 } from './isolation-inboxes.js';
 import { listEvents, streamEvents } from './isolation-reading.js';
 import {
+  changeOwnOrg,
   createKey,
   currentKey,
   deleteKey,
@@ -86,6 +87,7 @@ export const plays: Readonly<Record<string, (turn: Turn) => Promise<void>>> = {
   'DELETE /v1/keys/:id': deleteKey,
   'GET /v1/audit': listAudit,
   'GET /v1/org': ownOrg,
+  'PATCH /v1/org': changeOwnOrg,
   'POST /v1/orgs': refused('POST', { name: 'mine too' }),
   'GET /v1/orgs': refused('GET'),
   'GET /v1/orgs/:id': refused('GET'),

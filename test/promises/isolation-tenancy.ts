@@ -106,6 +106,12 @@ export async function ownOrg({ world, tenant, path }: Turn): Promise<void> {
   );
 }
 
+/** To as many days as it keeps events anyway. */
+export async function changeOwnOrg({ world, tenant, path }: Turn): Promise<void> {
+  const answer = await world.send(tenant, 'read', { method: 'PATCH', path, body: { retention_days: 30 } });
+  assert.deepEqual([answer.status, answer.json.id], [200, tenant.org.id]);
+}
+
 /** A route of whoever runs the server: no key gets further than its scope, whichever org it names. */
 export function refused(method: string, body?: unknown): (turn: Turn) => Promise<void> {
   return async ({ world, tenant, path, pick }) => {

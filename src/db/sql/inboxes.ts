@@ -6,10 +6,11 @@ export interface InboxRow {
   name: string;
   max_attempts: number;
   filters: FilterVersion[];
+  expired: string;
   created_at: Date;
 }
 
-const inboxColumns = 'subscription, name, max_attempts, filters, created_at';
+const inboxColumns = 'subscription, name, max_attempts, filters, expired, created_at';
 
 const lockCreationStatement = {
   name: 'inbox_creation_lock',

@@ -8,6 +8,12 @@ export function partitionName(day: number): string {
   return `events_${new Date(day * dayMs).toISOString().slice(0, 10).replaceAll('-', '')}`;
 }
 
+/** The day of a partition, from its name. */
+export function partitionDay(name: string): number {
+  const [, year, month, day] = /^events_(\d{4})(\d\d)(\d\d)$/.exec(name) ?? [];
+  return Date.UTC(Number(year), Number(month) - 1, Number(day)) / dayMs;
+}
+
 const existingStatement = {
   name: 'partitions_existing',
   text: `SELECT inhrelid::regclass::text AS name FROM pg_inherits WHERE inhparent = 'events'::regclass`,

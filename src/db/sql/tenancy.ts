@@ -94,6 +94,7 @@ export interface OrgChange {
   readonly burst?: number;
   readonly limitMode?: LimitMode;
   readonly suspended?: boolean;
+  readonly retentionDays?: number;
 }
 
 const updateOrgStatement = {
@@ -101,7 +102,8 @@ const updateOrgStatement = {
   text: `
     UPDATE orgs
     SET name = coalesce($2, name), tier = coalesce($3, tier), rate_per_minute = coalesce($4, rate_per_minute),
-        burst = coalesce($5, burst), limit_mode = coalesce($6, limit_mode), suspended = coalesce($7, suspended)
+        burst = coalesce($5, burst), limit_mode = coalesce($6, limit_mode), suspended = coalesce($7, suspended),
+        retention_days = coalesce($8, retention_days)
     WHERE org = $1
     RETURNING ${orgColumns}`,
 };
@@ -115,6 +117,7 @@ export async function updateOrg(tx: Transaction, org: string, change: OrgChange)
     change.burst ?? null,
     change.limitMode ?? null,
     change.suspended ?? null,
+    change.retentionDays ?? null,
   ]);
   return rows[0] ?? null;
 }

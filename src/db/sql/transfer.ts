@@ -61,6 +61,7 @@ export interface FullSubscriptionRow {
   ahead: string;
   held: string;
   dead: string;
+  expired: string;
   skipped: string;
   filters: FilterVersion[];
   created_at: Date;
@@ -104,7 +105,7 @@ const keysStatement = {
 const subscriptionsStatement = {
   name: 'transfer_subscriptions',
   text: `
-    SELECT subscription, kind, name, max_attempts, cursor, cursor_day, ahead::text AS ahead, held, dead, skipped::text AS skipped, filters,
+    SELECT subscription, kind, name, max_attempts, cursor, cursor_day, ahead::text AS ahead, held, dead, expired, skipped::text AS skipped, filters,
       created_at
     FROM subscriptions
     WHERE org = $1 AND subscription > $2 ORDER BY subscription LIMIT $3`,

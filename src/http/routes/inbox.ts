@@ -1,8 +1,9 @@
 import { Type } from '@sinclair/typebox';
+import type { AuditDetails } from '../../audit-chain.js';
 import type { Clock } from '../../clock.js';
 import type { Database } from '../../db/database.js';
 import { invalid, Problem } from '../../errors.js';
-import type { Inbox } from '../../inbox/inbox.js';
+import type { ChangedBy, Inbox } from '../../inbox/inbox.js';
 import { defaultInbox, parseSeekTarget } from '../../inbox/inbox.js';
 import type { Inboxes } from '../../inbox/inboxes.js';
 import { defaultInboxName, noInbox } from '../../inbox/inboxes.js';
@@ -38,6 +39,14 @@ export function inboxRoutes(options: InboxRoutesOptions) {
     ...consumerRoutes(path, options),
     ...readerRoutes(path, options, counts),
   ]);
+}
+
+function changedBy(
+  { keyId }: KeyContext['identity'],
+  { name = defaultInboxName }: KeyContext['params'],
+  details: AuditDetails,
+): ChangedBy {
+  return { actor: keyId, target: name, details };
 }
 
 async function subscriptionOf(
@@ -164,7 +173,7 @@ function consumerRoutes(base: string, options: InboxRoutesOptions) {
         const to = body['to'] as string;
         const target = parseSeekTarget(identity.org, to, '/to');
         const subscription = await subscriptionOf(options, { identity, params });
-        await inbox.seek(identity.org, subscription, target);
+        await inbox.seek(identity.org, subscription, target, changedBy(identity, params, { to }));
         return json(200, { to });
       },
     }),
@@ -184,7 +193,8 @@ function consumerRoutes(base: string, options: InboxRoutesOptions) {
         }
         const subscription = await subscriptionOf(options, { identity, params });
         const what = ids === undefined ? 'all' : { ids };
-        return json(200, { redriven: await inbox.redrive(identity.org, subscription, what) });
+        const by = changedBy(identity, params, ids === undefined ? { all: true } : { ids: ids.length });
+        return json(200, { redriven: await inbox.redrive(identity.org, subscription, what, by) });
       },
     }),
   ];

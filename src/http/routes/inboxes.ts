@@ -119,6 +119,7 @@ function inboxJson(inbox: InboxInfo) {
     name: inbox.name,
     types: inbox.types,
     max_attempts: inbox.maxAttempts,
+    expired: inbox.expired,
     created_at: formatTime(inbox.createdAtMs),
   };
 }

@@ -96,8 +96,26 @@ export function orgRoutes({ orgs, cursors }: OrgRoutesOptions) {
     bucket: 'read',
     handler: async ({ identity }) => json(200, orgJson(found(await orgs.find(identity.org)))),
   });
-  return { admin, own };
+  const changeOwn = forKeys({
+    method: 'PATCH',
+    path: '/v1/org',
+    access: 'org:manage',
+    bucket: 'read',
+    body: Type.Object(
+      { retention_days: optional(Type.Integer({ minimum: 1, maximum: retentionDaysMax })) },
+      { additionalProperties: false },
+    ),
+    handler: async ({ identity, body }) => {
+      const days = body['retention_days'] as number | undefined;
+      const change = days === undefined ? {} : { retentionDays: days };
+      return json(200, orgJson(found(await orgs.update(identity.org, change, identity.keyId))));
+    },
+  });
+  return { admin, own: [own, changeOwn] };
 }
+
+/** Ten years. */
+const retentionDaysMax = 3_650;
 
 function optional<Schema extends TSchema>(schema: Schema) {
   return Type.Optional(schema);

@@ -43,7 +43,7 @@ export function routeTable(parts: RouteTableOptions): readonly (Route | Route<Ke
     ...inboxesRoutes(parts),
     ...keyRoutes(parts),
     ...auditRoutes(parts),
-    orgs.own,
+    ...orgs.own,
     ...orgs.admin,
     ...operationsRoutes(parts),
   ];
