@@ -169,6 +169,24 @@ function orgTests({ node }: EngineUnderTest): void {
     assertProblem(await admin.get('/v1/orgs?cursor=AAAA'), 'invalid_cursor');
   });
 
+  it('every route answers to a suspended org that it is suspended, and to a deleted one that its key is unknown', async () => {
+    const ends = [
+      ['org_suspended', (id: string) => patch(id, { suspended: true })],
+      ['invalid_key', (id: string) => admin.call('DELETE', `/v1/orgs/${id}`)],
+    ] as const;
+    for (const [code, end] of ends) {
+      const { client, id, keyId } = await createOrg(node().address);
+      const routes = routeTable({} as RouteTableOptions).filter(({ access }) => access !== 'public');
+      const call = ({ method, path }: (typeof routes)[number]): Promise<Answer> => {
+        const body = method === 'POST' || method === 'PATCH' ? {} : undefined;
+        return client.call(method, path.replace(':id', path.startsWith('/v1/orgs') ? id : keyId), body);
+      };
+      assert.equal((await client.get('/v1/org')).status, 200);
+      assert.ok([200, 204].includes((await end(id)).status));
+      for (const route of routes) assertProblem(await call(route), code);
+    }
+  });
+
   it('the admin token opens no route of an org, and no key a route of the admin', async () => {
     const { client, id, keyId } = await createOrg(node().address);
     const anybody = new Client(node().address, null);
