@@ -9,7 +9,10 @@ export type { ListOrder } from '../db/sql/event-list.js';
 
 /** How many events one page looks at where a filter passes over them. */
 export const scannedEventsMax = 5_000;
-/** How many days one statement may open: each is a partition to plan for and to lock. */
+/**
+ * How many days one statement may open: each is a partition to plan for and to lock. 32 of them cost 2.8 ms on PostgreSQL and 5 ms on the embedded
+ * engine, 8 of them 0.7 and 1.7 ms; but the default retention fits in, so that most orgs get a page from all of their days at once.
+ */
 export const listedDaysMax = 32;
 /** How many statements one page may spend on days in which there is nothing. */
 const windowsMax = 4;

@@ -143,7 +143,20 @@ const request: fc.Arbitrary<Fuzzed> = fc.oneof(
 const queryText = fc
   .array(
     fc.tuple(
-      fc.constantFrom('limit', 'cursor', 'fields', 'type', 'status', '__proto__', 'constructor', 'x', ''),
+      fc.constantFrom(
+        'limit',
+        'cursor',
+        'fields',
+        'type',
+        'status',
+        'since',
+        'until',
+        'order',
+        '__proto__',
+        'constructor',
+        'x',
+        '',
+      ),
       fc.oneof(
         fc.constantFrom(
           '1',
@@ -151,6 +164,10 @@ const queryText = fc
           '1000',
           '-1',
           '1e3',
+          'asc',
+          '2026-02-30T00:00:00Z',
+          '0001-01-01T00:00:00Z',
+          '9999-12-31T23:59:59.999999Z',
           'id,type',
           'payload',
           'user.*',
@@ -170,7 +187,9 @@ const queryText = fc
   .map((pairs) => pairs.map(([name, value]) => `${name}=${value}`).join('&'));
 
 const pathText = fc.oneof(
+  // Not the stream of events, whose answer would not end.
   { weight: 3, arbitrary: fc.constantFrom('/v1/inbox', '/v1/inboxes/default', '/v1/keys', '/v1/org', '/v1/orgs') },
+  { weight: 3, arbitrary: fc.constant('/v1/events') },
   {
     weight: 2,
     arbitrary: fc.constantFrom(
