@@ -156,7 +156,7 @@ export const clientCommands = {
       },
       start: { type: anyText('when'), help: 'now (when absent), beginning, or a time.' },
       'max-attempts': {
-        type: wholeNumber('attempts', 'a number of attempts', 1, 1000),
+        type: wholeNumber('attempts', 'a number of attempts', 1, 100),
         help: 'After so many an event is a dead letter. 10 when absent.',
       },
     },

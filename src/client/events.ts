@@ -19,6 +19,17 @@ export interface Receipt {
   readonly duplicate: boolean;
 }
 
+/** What became of an event for one inbox or webhook. */
+export interface EventDelivery {
+  /** Its name or id. */
+  readonly subscription: string;
+  readonly kind: 'inbox' | 'webhook';
+  readonly state: 'pending' | 'leased' | 'delivered' | 'dead' | 'filtered' | 'expired' | 'skipped' | 'erased';
+  readonly attempts: number | null;
+  readonly last_error: string | null;
+  readonly next_attempt_at: string | null;
+}
+
 export interface EventListOptions<Field extends EventField = EventField> extends ReadOptions<Field>, ListOptions {
   /** Patterns: `user.*` is `user.` and whatever follows, `*` all. */
   readonly types?: readonly string[];
@@ -80,6 +91,13 @@ export class Events {
     });
     const event = parsed(reply) as ReadEvent<Field>;
     return rawPayload ? withRawPayload(event, reply.text) : event;
+  }
+
+  /** What became of it, for each inbox and webhook. */
+  async deliveries(id: string, { signal }: { readonly signal?: AbortSignal } = {}): Promise<readonly EventDelivery[]> {
+    const path = `/v1/events/${encodeURIComponent(id)}/deliveries`;
+    const call = { method: 'GET', path, repeat: 'harmless', signal } as const;
+    return (await this.transport.json<{ readonly data: readonly EventDelivery[] }>(call)).data;
   }
 
   /** The events of the log, page after page as they are used up. */

@@ -148,7 +148,9 @@ export class Inbox {
     options: InboxListOptions<Field> = {},
   ): AsyncIterableIterator<InboxEvent<Field>> {
     const { status, types, fields } = options;
-    return allPages(this.transport, this.#path, { status, type: types, fields: fields?.join(',') }, options);
+    // The path of a named inbox alone is the inbox itself, not what is in it.
+    const path = this.name === 'default' ? '/v1/inbox' : `${this.#path}/events`;
+    return allPages(this.transport, path, { status, type: types, fields: fields?.join(',') }, options);
   }
 
   /** Replays or skips: the event at `to` is the next one. `beginning`, `now`, a time, or an event's id. */
@@ -159,10 +161,12 @@ export class Inbox {
   }
 
   /** Makes dead letters pending again: those with these ids, or all. */
-  async redrive(target: readonly string[] | 'all', { signal }: Abortable = {}): Promise<void> {
+  async redrive(target: readonly string[] | 'all', { signal }: Abortable = {}): Promise<{ readonly redriven: number }> {
+    let redriven = 0;
     for (const body of target === 'all' ? [{ all: true }] : bodies(target)) {
-      await this.#post('redrive', body, signal);
+      redriven += (await this.#post<{ readonly redriven: number }>('redrive', body, signal)).redriven;
     }
+    return { redriven };
   }
 
   /**

@@ -15,8 +15,10 @@ export interface InboxSpec {
 
 export interface InboxDescription {
   readonly name: string;
+  /** Null: every type. */
   readonly types: readonly string[] | null;
   readonly max_attempts: number;
+  readonly created_at: string;
 }
 
 interface Abortable {

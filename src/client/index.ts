@@ -5,7 +5,7 @@ export { SluiceError } from './error.js';
 export type { ClientErrorCode, FieldError } from './error.js';
 export type { RetryLimits } from './retry.js';
 export type { EventField, EventText, NewEvent, ReadEvent, ReadOptions, StoredEvent } from './event.js';
-export type { EventListOptions, Events, Receipt } from './events.js';
+export type { EventDelivery, EventListOptions, Events, Receipt } from './events.js';
 export type { Durability, SendResult } from './batch.js';
 export type { SendManyOptions, SendOutcome, SendSummary } from './send-many.js';
 export type {

@@ -6,7 +6,6 @@ import { once } from 'node:events';
 import { after, before, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import type { RunningServer } from '../../src/app.js';
-import { startContractServer } from '../cli/contract-server.js';
 import { createOrg } from '../support/client.js';
 import type { TestOrg } from '../support/client.js';
 import { startNode } from '../support/node.js';
@@ -37,10 +36,10 @@ interface Running {
   readonly code: Promise<number | null>;
 }
 
-function run(name: string, address = server.address, key = org.key): Running {
+function run(name: string): Running {
   const path = fileURLToPath(new URL(`../../examples/${name}.js`, import.meta.url));
   const { PATH = '' } = process.env;
-  const child = spawn(process.execPath, [path], { env: { PATH, SLUICE_URL: address, SLUICE_KEY: key } });
+  const child = spawn(process.execPath, [path], { env: { PATH, SLUICE_URL: server.address, SLUICE_KEY: org.key } });
   after(() => void child.kill('SIGKILL'));
   let said = '';
   for (const stream of [child.stdout, child.stderr]) {
@@ -84,11 +83,10 @@ test('consume handles what is there and what comes, and ends cleanly on a signal
   assert.deepEqual([json.pending, json.leased], [0, 0]);
 });
 
-test('send-many sends all that it makes', async (t) => {
-  // Batches: see contract-server.ts.
-  const contract = await startContractServer(t);
-  const { code, said } = run('send-many', contract.address, contract.key);
-  assert.equal(await code, 0, said());
-  assert.match(said(), /2500 stored, 0 had been stored before\n$/);
-  assert.equal(contract.events.length, 2_500);
+test('send-many sends all that it makes, once', async () => {
+  for (const counts of ['2500 stored, 0 had', '0 stored, 2500 had']) {
+    const { code, said } = run('send-many');
+    assert.equal(await code, 0, said());
+    assert.ok(said().endsWith(`${counts} been stored before\n`), said());
+  }
 });
