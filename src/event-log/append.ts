@@ -264,7 +264,7 @@ function copyRow({ event, place }: Slot) {
     event.subject,
     event.occurredAtMs,
     place.receivedAtMs,
-    null,
+    event.attributes ?? null,
     event.payload,
   ] as const;
 }

@@ -7,6 +7,8 @@ export interface NewEvent {
   /** Milliseconds since the Unix epoch. */
   readonly occurredAtMs: number | null;
   readonly payload: Buffer;
+  /** JSON text of an object: what a CloudEvent says besides. Absent: nothing. */
+  readonly attributes?: string;
   /** Present where the event must not be stored twice; `bodyHash` tells a repeat from another event under the same id. */
   readonly dedup: { readonly id: string; readonly bodyHash: Buffer } | null;
 }

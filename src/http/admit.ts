@@ -50,14 +50,15 @@ export function admitBody(limit: BodyLimit, route: Route, headers: IncomingHttpH
   if (!hasBody(headers)) return;
   if (Number(headers['content-length'] ?? 0) > limit.bytesMax) throw tooLarge(limit);
   if (route.body === undefined) return;
-  const mediaType = headers['content-type']?.split(';', 1)[0]?.trim().toLowerCase();
+  const mediaType = mediaTypeOf(headers);
   const taken = route.mediaTypes ?? jsonOnly;
-  if (mediaType === undefined || !taken.includes(mediaType)) {
+  const takesAny = route.takesAny?.(headers) ?? false;
+  if (!takesAny && (mediaType === undefined || !taken.includes(mediaType))) {
     const detail = `Send the body as JSON, with "Content-Type: ${taken.join('" or "')}".`;
     throw new Problem('unsupported_media_type', detail);
   }
   const charset = /;\s*charset="?([^\s";]+)/i.exec(headers['content-type'] ?? '')?.[1];
-  if (charset !== undefined && charset.toLowerCase() !== 'utf-8') {
+  if (!takesAny && charset !== undefined && charset.toLowerCase() !== 'utf-8') {
     throw new Problem('unsupported_media_type', 'Send the body in UTF-8.');
   }
   const coding = headers['content-encoding']?.trim().toLowerCase();
@@ -67,7 +68,7 @@ export function admitBody(limit: BodyLimit, route: Route, headers: IncomingHttpH
   }
 }
 
-const jsonOnly: readonly string[] = ['application/json'];
+export const jsonOnly: readonly string[] = ['application/json'];
 
 /** Spends tokens of the route's bucket. */
 export function admitRate(
@@ -82,6 +83,11 @@ export function admitRate(
   return limiter.admit(identity.org, identity.limits, bucket, tokens);
 }
 
+/** The media type of the body without its parameters. */
+export function mediaTypeOf(headers: IncomingHttpHeaders): string | undefined {
+  return headers['content-type']?.split(';', 1)[0]?.trim().toLowerCase();
+}
+
 export function hasBody(headers: IncomingHttpHeaders): boolean {
   const length = headers['content-length'];
   return headers['transfer-encoding'] !== undefined || (length !== undefined && length !== '0');
@@ -92,14 +98,24 @@ export function tooLarge({ code, bytesMax }: BodyLimit): Problem {
   return new Problem(code, `The body may have ${bytesMax} bytes at most. Send ${instead}.`);
 }
 
-/** Whether a client takes a media type: the most specific range decides (RFC 9110, 12.5.1). No header takes anything. */
-export function accepts(accept: string | undefined, mediaType: string): boolean {
-  if (accept === undefined || accept === '' || accept === '*/*') return true;
-  const wanted = new Map<string, boolean>();
+/**
+ * Which of the media types that there are a client likes best, the first of equals; null if it takes none. For each the most specific range decides
+ * (RFC 9110, 12.5.1). No header takes anything.
+ */
+export function preferredType(accept: string | undefined, types: readonly string[]): string | null {
+  if (accept === undefined || accept === '' || accept === '*/*') return types[0] ?? null;
+  const weights = new Map<string, number>();
   for (const range of accept.split(',')) {
     const [type = '', ...parameters] = range.split(';').map((part) => part.trim().toLowerCase());
-    wanted.set(type, !parameters.some((parameter) => /^q=0(?:\.0{0,3})?$/.test(parameter)));
+    const weight = parameters.find((parameter) => parameter.startsWith('q='));
+    // What is no weight counts as none.
+    weights.set(type, weight === undefined || !/^q=[01](?:\.\d{0,3})?$/.test(weight) ? 1 : Number(weight.slice(2)));
   }
-  const anyOfKind = `${mediaType.slice(0, mediaType.indexOf('/'))}/*`;
-  return wanted.get(mediaType) ?? wanted.get(anyOfKind) ?? wanted.get('*/*') ?? false;
+  let best: string | null = null;
+  let bestWeight = 0;
+  for (const type of types) {
+    const weight = weights.get(type) ?? weights.get(`${type.slice(0, type.indexOf('/'))}/*`) ?? weights.get('*/*') ?? 0;
+    if (weight > bestWeight) [best, bestWeight] = [type, weight];
+  }
+  return best;
 }

@@ -1,3 +1,4 @@
+import type { IncomingHttpHeaders } from 'node:http';
 import type { FastifyRequest } from 'fastify';
 import type { TObject } from '@sinclair/typebox';
 import type { BucketClass } from '../admission/rate-limit.js';
@@ -57,16 +58,18 @@ export interface Route<C extends Context = Context> {
    * that costs one.
    */
   readonly cost?: 'counted';
-  /** What it answers with, for a client that accepts only some types. Default `application/json`. */
-  readonly mediaType?: string;
+  /** What it answers with, for a client that accepts only some types; the usual one first. Default `application/json`. */
+  readonly replyTypes?: readonly string[];
   /** What a reply may take, where that is much: room for it is made before the handler runs. */
   readonly replyBytesMax?: number;
   /** Query parameters; none where absent. */
   readonly query?: TObject;
   /** `raw`: the handler reads the bytes. Absent: no body is expected. */
   readonly body?: TObject | 'raw';
-  /** Default `application/json`. */
+  /** Of the body. Default `application/json`. */
   readonly mediaTypes?: readonly string[];
+  /** Whether the body of a request with these headers may be of any media type. */
+  readonly takesAny?: (headers: IncomingHttpHeaders) => boolean;
   /** Where more than usual is taken. Room for such bodies is limited over all requests, too. */
   readonly bodyLimit?: BodyLimit;
   /** Throws what a body that cannot be read is refused with. Default: as one JSON object. */

@@ -12,7 +12,7 @@ import type { Service } from '../lifecycle.js';
 import type { Logger } from '../log.js';
 import type { Telemetry } from '../telemetry.js';
 import type { Admission } from './admit.js';
-import { accepts, admitAccess, admitBody, admitCaller, admitRate } from './admit.js';
+import { admitAccess, admitBody, admitCaller, admitRate, jsonOnly, preferredType } from './admit.js';
 import { BodyBudget } from './body-budget.js';
 import { readRaw } from './body.js';
 import { clientGone } from './client-gone.js';
@@ -202,7 +202,7 @@ function addRoute(
   };
   // What operators read has one form each, whatever is asked for: a collector of metrics asks for text.
   const isNegotiated = route.path.startsWith('/v1/');
-  const mediaType = route.mediaType ?? 'application/json';
+  const replyTypes = route.replyTypes ?? jsonOnly;
 
   fastify.route({
     method: route.method,
@@ -235,8 +235,8 @@ function addRoute(
     },
     handler: async (request, reply) => {
       const state = states.get(request);
-      if (isNegotiated && !accepts(request.raw.headers.accept, mediaType)) {
-        throw new Problem('not_acceptable', `The answer is ${mediaType}. Accept it.`);
+      if (isNegotiated && preferredType(request.raw.headers.accept, replyTypes) === null) {
+        throw new Problem('not_acceptable', `The answer is ${replyTypes.join(' or ')}. Accept it.`);
       }
       // Also where the size is not known before: what is held already may be too much.
       const { replies, bodies } = budgets;

@@ -1,7 +1,7 @@
 /** The body of a batch of events: a JSON array, or JSON lines (NDJSON), each event checked on its own. */
 import { isAscii, isUtf8 } from 'node:buffer';
 import { Problem } from '../errors.js';
-import { bodyBytesMax, EventReader, type EventEnvelope } from './envelope.js';
+import { bodyBytesMax, type EventEnvelope, type ItemReader } from './envelope.js';
 import { invalidUtf8, isObject, parseText } from './json-body.js';
 import { ElementScanner, scanMembers } from './json-scanner.js';
 
@@ -21,23 +21,22 @@ export type BatchFormat = 'array' | 'lines';
 export type BatchItem = EventEnvelope | Problem;
 
 /**
- * The events of a batch, in the order sent. Throws a `Problem` that refuses the whole: `batch_too_large` (413) above 1,000 events; `invalid_utf8`,
+ * The events of a batch, in the order sent, each as `reader` reads it. Throws a `Problem` that refuses the whole: `batch_too_large` (413) above 1,000 events; `invalid_utf8`,
  * `invalid_json` (400) if an array cannot be read, while of lines each has its own outcome; `validation_failed` (422) if it is no array or
  * empty. An event of more than 320 KiB is refused without being parsed: only its end is looked for.
  */
-export async function parseBatch(body: Buffer, format: BatchFormat): Promise<BatchItem[]> {
-  const items = format === 'array' ? await parseArray(body) : await parseLines(body);
+export async function parseBatch(body: Buffer, format: BatchFormat, reader: ItemReader): Promise<BatchItem[]> {
+  const items = format === 'array' ? await parseArray(body, reader) : await parseLines(body, reader);
   if (items.length === 0) throw wholeRefused('must hold at least one event');
   return items;
 }
 
-async function parseArray(body: Buffer): Promise<BatchItem[]> {
+async function parseArray(body: Buffer, reader: ItemReader): Promise<BatchItem[]> {
   if (!isUtf8(body)) throw invalidUtf8('The body');
   const ascii = asciiText(body);
   const elements = new ElementScanner(body, ascii);
   if (!elements.opensArray) throw notAnArray(body);
   const items: BatchItem[] = [];
-  const reader = new EventReader();
   const turns = new Turns();
   while (nextElement(elements, reader, items.length)) {
     if (items.length === batchEventsMax) throw tooManyEvents();
@@ -53,7 +52,7 @@ async function parseArray(body: Buffer): Promise<BatchItem[]> {
   return items;
 }
 
-function nextElement(elements: ElementScanner, reader: EventReader, index: number): boolean {
+function nextElement(elements: ElementScanner, reader: ItemReader, index: number): boolean {
   reader.begin();
   try {
     return elements.next(reader.visit, eventBytesMax);
@@ -64,11 +63,10 @@ function nextElement(elements: ElementScanner, reader: EventReader, index: numbe
   }
 }
 
-async function parseLines(body: Buffer): Promise<BatchItem[]> {
+async function parseLines(body: Buffer, reader: ItemReader): Promise<BatchItem[]> {
   const ascii = asciiText(body);
   const bodyEnd = trimmedEnd(body);
   const items: BatchItem[] = [];
-  const reader = new EventReader();
   const turns = new Turns();
   for (let start = 0; start < bodyEnd;) {
     if (items.length === batchEventsMax) throw tooManyEvents();
@@ -81,7 +79,7 @@ async function parseLines(body: Buffer): Promise<BatchItem[]> {
   return items;
 }
 
-function parseLine(body: Buffer, ascii: string | null, start: number, end: number, reader: EventReader): BatchItem {
+function parseLine(body: Buffer, ascii: string | null, start: number, end: number, reader: ItemReader): BatchItem {
   if (end - start > eventBytesMax) return eventTooLarge(end - start);
   if (ascii === null && !isUtf8(body.subarray(start, end))) return invalidUtf8('The line');
   const text = ascii?.slice(start, end) ?? body.toString('utf8', start, end);
@@ -96,8 +94,8 @@ function parseLine(body: Buffer, ascii: string | null, start: number, end: numbe
   }
 }
 
-function readValue(body: Buffer, value: unknown, reader: EventReader): BatchItem {
-  if (isObject(value)) return reader.read(body, value, noHeaders);
+function readValue(body: Buffer, value: unknown, reader: ItemReader): BatchItem {
+  if (isObject(value)) return reader.read(body, value);
   const message = 'must be a JSON object';
   return new Problem('validation_failed', `The event ${message}.`, { errors: [{ path: '', message }] });
 }
@@ -120,8 +118,6 @@ class Turns {
 
 const lineFeed = 0x0a;
 const openBrace = 0x7b;
-/** An event of a batch has none of its own. */
-const noHeaders = { idempotencyKey: undefined };
 
 function asciiText(body: Buffer): string | null {
   return isAscii(body) ? body.toString('latin1') : null;

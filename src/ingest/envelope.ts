@@ -20,6 +20,16 @@ export interface EventEnvelope {
   readonly subject: string | null;
   /** Milliseconds since the Unix epoch. */
   readonly occurredAt: number | null;
+  /** JSON text of an object: what a CloudEvent says besides. */
+  readonly attributes?: string;
+}
+
+/** Checks one event after the other: `begin`, then `visit` for each of its members, then `read`. */
+export interface ItemReader {
+  begin(): void;
+  readonly visit: VisitMember;
+  /** The event whose members were visited, `fields` as `JSON.parse` gives them; or why it is refused. */
+  read(body: Buffer, fields: Readonly<Record<string, unknown>>): EventEnvelope | Problem;
 }
 
 export interface EventHeaders {
@@ -41,8 +51,7 @@ export function parseEvent(body: Buffer, headers: EventHeaders): EventEnvelope {
   return event;
 }
 
-/** Checks one event after the other: `begin`, then `visit` for each of its members, then `read`. */
-export class EventReader {
+export class EventReader implements ItemReader {
   /** A bit for each field that was there. */
   #seen = 0;
   #deepest = 0;
@@ -73,13 +82,16 @@ export class EventReader {
     this.#deepest = Math.max(this.#deepest, depth);
   };
 
-  /** The event whose members were visited, `fields` as `JSON.parse` gives them; or the refusal, as `parseEvent` has it. */
-  read(body: Buffer, fields: Readonly<Record<string, unknown>>, headers: EventHeaders): EventEnvelope | Problem {
+  read(
+    body: Buffer,
+    fields: Readonly<Record<string, unknown>>,
+    headers: EventHeaders = noHeaders,
+  ): EventEnvelope | Problem {
     const errors = this.#errors;
     if (this.#largestPayload > payloadBytesMax) return payloadTooLarge(this.#largestPayload);
     if (this.#payloadStart < 0) errors.push({ path: '/payload', message: 'is required: any JSON value' });
     if (this.#deepest > payloadDepthMax) errors.push({ path: '/payload', message: tooDeepMessage });
-    const type = readType(fields['type'], errors);
+    const type = readType('/type', fields['type'], errors);
     const dedupId = readText('/dedup_id', fields['dedup_id'], errors);
     const subject = readText('/subject', fields['subject'], errors);
     const occurredAt = readTime('/occurred_at', fields['occurred_at'], errors);
@@ -91,9 +103,11 @@ export class EventReader {
 }
 
 /** The event on its way into an org's log. */
-export function toNewEvent(org: string, { type, payload, dedupId, subject, occurredAt }: EventEnvelope): NewEvent {
+export function toNewEvent(org: string, event: EventEnvelope): NewEvent {
+  const { type, payload, dedupId, subject, occurredAt, attributes } = event;
   const dedup = dedupId === null ? null : { id: dedupId, bodyHash: dedupHash(type, payload) };
-  return { org, type, subject, occurredAtMs: occurredAt, payload, dedup };
+  const common = { org, type, subject, occurredAtMs: occurredAt, payload, dedup };
+  return attributes === undefined ? common : { ...common, attributes };
 }
 
 /**
@@ -109,11 +123,13 @@ export function dedupHash(type: string, payload: Buffer): Buffer {
   return hash('sha256', framed, 'buffer');
 }
 
+/** An event of a batch has none of its own. */
+const noHeaders: EventHeaders = { idempotencyKey: undefined };
 const eventFields: readonly string[] = ['type', 'payload', 'dedup_id', 'subject', 'occurred_at'];
 /** The bit that stands for index -1. */
 const unknownBit = 1;
 const unknownMessage = `is not a field of an event; the fields are ${eventFields.join(', ')}`;
-const tooDeepMessage = `must not be nested deeper than ${payloadDepthMax} levels`;
+export const tooDeepMessage = `must not be nested deeper than ${payloadDepthMax} levels`;
 
 const textCharsMax = 255;
 const lengthMessage = `must have 1 to ${textCharsMax} characters`;
@@ -121,14 +137,14 @@ const typeShape = /^[A-Za-z0-9][A-Za-z0-9._:/-]*$/;
 const reservedTypePrefix = 'sluice.';
 const idempotencyKeyShape = /^[ -~]{1,255}$/;
 
-function readType(value: unknown, errors: FieldError[]): string | undefined {
+export function readType(path: string, value: unknown, errors: FieldError[]): string | undefined {
   if (typeof value !== 'string') {
     const fault = value === undefined ? 'is required' : 'must be a string';
-    errors.push({ path: '/type', message: `${fault}, for example "user.created"` });
+    errors.push({ path, message: `${fault}, for example "user.created"` });
     return undefined;
   }
   const problem = typeProblem(value);
-  if (problem !== null) errors.push({ path: '/type', message: problem });
+  if (problem !== null) errors.push({ path, message: problem });
   return value;
 }
 
@@ -139,7 +155,7 @@ function typeProblem(type: string): string | null {
   return null;
 }
 
-function readText(path: string, value: unknown, errors: FieldError[]): string | null {
+export function readText(path: string, value: unknown, errors: FieldError[]): string | null {
   if (value === undefined || value === null) return null;
   if (typeof value !== 'string') {
     errors.push({ path, message: 'must be a string or null' });
@@ -151,7 +167,7 @@ function readText(path: string, value: unknown, errors: FieldError[]): string | 
   return value;
 }
 
-function readTime(path: string, value: unknown, errors: FieldError[]): number | null {
+export function readTime(path: string, value: unknown, errors: FieldError[]): number | null {
   if (value === undefined || value === null) return null;
   const time =
     typeof value === 'string' ? parseTime(value) : { problem: 'must be a string (an RFC 3339 time) or null' };
@@ -168,7 +184,7 @@ function readIdempotencyKey(value: string | undefined, errors: FieldError[]): st
   return value;
 }
 
-function payloadTooLarge(bytes: number): Problem {
+export function payloadTooLarge(bytes: number): Problem {
   const detail = `The payload has ${bytes} bytes; at most ${payloadBytesMax} are accepted. Store it elsewhere and send a reference.`;
   return new Problem('payload_too_large', detail);
 }

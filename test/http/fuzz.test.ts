@@ -120,6 +120,46 @@ const batch: fc.Arbitrary<Fuzzed> = fc
     headers: { 'Content-Type': isArray ? 'application/json' : 'application/x-ndjson' },
   }));
 
+/** Nearly a CloudEvent, in one of its modes. */
+const cloudEvent: fc.Arbitrary<Fuzzed> = fc
+  .tuple(
+    fc.constantFrom('structured', 'batch', 'binary'),
+    fc.dictionary(
+      fc.constantFrom(
+        'id',
+        'source',
+        'specversion',
+        'type',
+        'subject',
+        'time',
+        'data',
+        'data_base64',
+        'ext',
+        'X',
+        'datacontenttype',
+      ),
+      fc.oneof(oddText, fc.constantFrom('1.0', 'AAH/', '%e2%82%ac', '%ff', '"a"'), fc.jsonValue()),
+    ),
+    fc.constantFrom({}, { specversion: '1.0', id: '1', source: 'a', type: 'a' }),
+    plainBody,
+  )
+  .map(([mode, odd, more, body]) => {
+    const attributes: Record<string, unknown> = { specversion: '1.0', ...odd, ...more };
+    if (mode === 'binary') {
+      const printable = Object.entries(attributes).map(([name, value]) => [
+        `ce-${name}`,
+        String(value)
+          .replaceAll(/[^ -~]/g, '')
+          .slice(0, 500),
+      ]);
+      return { path: '/v1/events', body, headers: Object.fromEntries(printable) };
+    }
+    const isBatch = mode === 'batch';
+    const text = JSON.stringify(isBatch ? [attributes, odd] : attributes);
+    const type = isBatch ? 'application/cloudevents-batch+json' : 'application/cloudevents+json';
+    return { path: `/v1/events${isBatch ? '/batch' : ''}`, body: Buffer.from(text), headers: { 'Content-Type': type } };
+  });
+
 const gzipped = fc
   .tuple(plainBody, fc.option(fc.nat(), { freq: 2 }), fc.option(fc.nat(), { freq: 4 }))
   .map(([body, cut, flip]) => {
@@ -138,6 +178,7 @@ const request: fc.Arbitrary<Fuzzed> = fc.oneof(
   { weight: 6, arbitrary: fc.record({ path, body: plainBody, headers: fc.constant({}) }) },
   { weight: 1, arbitrary: fc.record({ path, body: gzipped, headers: fc.constant({ 'Content-Encoding': 'gzip' }) }) },
   { weight: 2, arbitrary: batch },
+  { weight: 1, arbitrary: cloudEvent },
 );
 
 const queryText = fc
@@ -274,7 +315,8 @@ test(`no body of ${bodies} does harm: each is stored as sent, or refused as a pr
     assertAnswered(answer);
     seen.set(answer.status, (seen.get(answer.status) ?? 0) + 1);
     if (to.startsWith('/v1/events/batch')) assertResults(answer);
-    if (answer.status !== 201 || to !== '/v1/events') return;
+    const isCloudEvent = Object.keys(headers).some((name) => name === 'Content-Type' || name.startsWith('ce-'));
+    if (answer.status !== 201 || to !== '/v1/events' || isCloudEvent) return;
     stored++;
     const { text, json } = await client.call('GET', `/v1/events/${answer.json.id}`, null, asOrg);
     const sent = ('Content-Encoding' in headers ? gunzipSync(body) : body).toString();

@@ -4,11 +4,11 @@ import * as fc from 'fast-check';
 import { Problem } from '../../src/errors.js';
 import { parseBatch } from '../../src/ingest/batch-body.js';
 import type { BatchFormat, BatchItem } from '../../src/ingest/batch-body.js';
-import { parseEvent } from '../../src/ingest/envelope.js';
+import { EventReader, parseEvent } from '../../src/ingest/envelope.js';
 import { jsonObjectText, jsonText } from './json-texts.js';
 
 function parsed(text: string, format: BatchFormat): Promise<BatchItem[]> {
-  return parseBatch(Buffer.from(text), format);
+  return parseBatch(Buffer.from(text), format, new EventReader());
 }
 
 /** What comes of the event when it is sent alone. */

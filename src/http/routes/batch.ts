@@ -2,12 +2,14 @@ import { Type } from '@sinclair/typebox';
 import type { FastifyRequest } from 'fastify';
 import { invalid, Problem } from '../../errors.js';
 import type { AtomicCommit } from '../../ingest/atomic-commit.js';
-import type { BatchFormat } from '../../ingest/batch-body.js';
+import type { BatchItem } from '../../ingest/batch-body.js';
 import { batchBodyBytesMax, parseBatch } from '../../ingest/batch-body.js';
-import { toNewEvent } from '../../ingest/envelope.js';
+import { cloudEventBatchMediaType, CloudEventReader } from '../../ingest/cloud-event.js';
+import { EventReader, toNewEvent } from '../../ingest/envelope.js';
 import type { GroupCommit } from '../../ingest/group-commit.js';
 import { notStored } from '../../ingest/refusals.js';
 import { refusedBatch, replyOf } from '../batch-results.js';
+import { mediaTypeOf } from '../admit.js';
 import { forKeys } from '../route.js';
 import { headerOf } from './events.js';
 
@@ -30,10 +32,10 @@ export function batchRoutes({ ingest, atomic }: BatchRoutesOptions) {
       query: Type.Object({ atomic: Type.Optional(isTrueOrFalse) }, { additionalProperties: false }),
       body: 'raw',
       bodyLimit: { bytesMax: batchBodyBytesMax, code: 'batch_too_large' },
-      mediaTypes: ['application/json', linesMediaType],
-      checkBody: (raw, request) => parseBatch(raw, formatOf(request)),
+      mediaTypes: ['application/json', linesMediaType, cloudEventBatchMediaType],
+      checkBody: parse,
       handler: async ({ raw, request, query, spend, identity: { org } }) => {
-        const items = await parseBatch(raw, formatOf(request));
+        const items = await parse(raw, request);
         if (headerOf(request, 'idempotency-key') !== undefined) {
           const message = 'is for one event; give each event of a batch a dedup_id of its own';
           throw invalid({ path: 'Idempotency-Key', message });
@@ -57,7 +59,8 @@ export function batchRoutes({ ingest, atomic }: BatchRoutesOptions) {
   ];
 }
 
-function formatOf(request: FastifyRequest): BatchFormat {
-  const mediaType = headerOf(request, 'content-type')?.split(';', 1)[0]?.trim().toLowerCase();
-  return mediaType === linesMediaType ? 'lines' : 'array';
+function parse(raw: Buffer, request: FastifyRequest): Promise<BatchItem[]> {
+  const mediaType = mediaTypeOf(request.headers);
+  const reader = mediaType === cloudEventBatchMediaType ? new CloudEventReader() : new EventReader();
+  return parseBatch(raw, mediaType === linesMediaType ? 'lines' : 'array', reader);
 }

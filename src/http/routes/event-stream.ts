@@ -26,7 +26,7 @@ export function eventStreamRoutes(options: EventStreamRoutesOptions) {
       path: '/v1/events/stream',
       access: 'events:read',
       bucket: 'read',
-      mediaType,
+      replyTypes: [mediaType],
       replyBytesMax: streamPageBytesMax,
       query: Type.Object(
         {

@@ -3,9 +3,15 @@ import type { FastifyRequest } from 'fastify';
 import { Type } from '@sinclair/typebox';
 import type { Clock } from '../../clock.js';
 import type { Database } from '../../db/database.js';
-import { Problem } from '../../errors.js';
+import { invalid, Problem } from '../../errors.js';
 import { decodeEventId, encodeEventId } from '../../event-log/event-id.js';
 import { readEvent } from '../../event-log/read.js';
+import {
+  cloudEventMediaType,
+  isBinaryCloudEvent,
+  parseBinaryCloudEvent,
+  parseStructuredCloudEvent,
+} from '../../ingest/cloud-event.js';
 import type { EventEnvelope } from '../../ingest/envelope.js';
 import { bodyBytesMax, parseEvent, toNewEvent } from '../../ingest/envelope.js';
 import type { GroupCommit, StoredOrRefused } from '../../ingest/group-commit.js';
@@ -13,6 +19,8 @@ import { dedupMismatch, orgGone } from '../../ingest/refusals.js';
 import type { Delivery } from '../../subscriptions/deliveries.js';
 import { deliveriesOf } from '../../subscriptions/deliveries.js';
 import { formatTime } from '../../time-format.js';
+import { mediaTypeOf, preferredType } from '../admit.js';
+import { cloudEventJson } from '../cloud-event-json.js';
 import { eventJson, parseFields, wantsPayload } from '../event-json.js';
 import type { Reply } from '../route.js';
 import { forKeys, json } from '../route.js';
@@ -31,8 +39,11 @@ export function eventRoutes({ database, ingest, clock }: EventRoutesOptions) {
       access: 'events:write',
       bucket: 'write',
       body: 'raw',
+      mediaTypes: ['application/json', cloudEventMediaType],
+      takesAny: (headers) => isBinaryCloudEvent(headers) && mediaTypeOf(headers) !== cloudEventMediaType,
+      checkBody: parse,
       handler: async ({ raw, request, identity }) => {
-        const event = parseEvent(raw, { idempotencyKey: headerOf(request, 'idempotency-key') });
+        const event = parse(raw, request);
         const result = await ingest.add(toNewEvent(identity.org, event));
         return receipt(identity.org, event, result);
       },
@@ -43,13 +54,18 @@ export function eventRoutes({ database, ingest, clock }: EventRoutesOptions) {
       access: 'events:read',
       bucket: 'read',
       replyBytesMax: bodyBytesMax,
+      replyTypes,
       query: Type.Object({ fields: Type.Optional(Type.String()) }, { additionalProperties: false }),
       handler: async ({ params, query, request, identity }) => {
         const fields = parseFields(query['fields']);
+        const isCloudEvent = preferredType(request.raw.headers.accept, replyTypes) === cloudEventMediaType;
+        if (isCloudEvent && fields !== null) throw invalid({ path: '?fields', message: 'is not for CloudEvents' });
         const address = decodeEventId(params['id'] ?? '');
         const event = address === null ? null : await readEvent(database, identity.org, address, wantsPayload(fields));
         if (event === null) throw noEvent();
-        return withEntityTag(request, eventJson(identity.org, event, fields));
+        if (!isCloudEvent) return withEntityTag(request, eventJson(identity.org, event, fields));
+        const reply = withEntityTag(request, cloudEventJson(identity.org, event));
+        return { ...reply, mediaType: cloudEventMediaType };
       },
     }),
     forKeys({
@@ -66,6 +82,15 @@ export function eventRoutes({ database, ingest, clock }: EventRoutesOptions) {
       },
     }),
   ];
+}
+
+const replyTypes = ['application/json', cloudEventMediaType];
+
+function parse(raw: Buffer, request: FastifyRequest): EventEnvelope {
+  const { headers } = request.raw;
+  if (mediaTypeOf(headers) === cloudEventMediaType) return parseStructuredCloudEvent(raw);
+  if (isBinaryCloudEvent(headers)) return parseBinaryCloudEvent(raw, headers);
+  return parseEvent(raw, { idempotencyKey: headerOf(request, 'idempotency-key') });
 }
 
 function receipt(org: string, event: EventEnvelope, result: StoredOrRefused): Reply {
