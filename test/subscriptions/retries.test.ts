@@ -1,30 +1,40 @@
 /** What waits for its retry must not make the work of everybody else dearer. */
 import assert from 'node:assert/strict';
-import { after, describe, it } from 'node:test';
+import { after, before, describe, it } from 'node:test';
 import type { Database } from '../../src/db/database.js';
 import { acknowledge } from '../../src/subscriptions/acknowledge.js';
 import type { AcknowledgedAddress } from '../../src/subscriptions/acknowledge.js';
 import { receive } from '../../src/subscriptions/receive.js';
 import { release } from '../../src/subscriptions/release.js';
 import { append, newLog, openLog } from '../support/log.js';
-import { createStorage, engineNames, stopServers } from '../support/storage.js';
+import { createOwnStorage, engineNames, stopServers } from '../support/storage.js';
 import type { TestStorage } from '../support/storage.js';
 
 after(stopServers);
 
 const waitingEvents = 10_000;
 const acks = 40;
+/** Of several counts the smallest is what acknowledgements write; the others also hold a checkpoint or a vacuum beside them. */
+const rounds = 3;
 
 for (const engine of engineNames) {
-  const storage = await createStorage(engine);
+  const storage = await createOwnStorage(engine);
   describe(`on ${engine}`, { skip: storage === null ? 'no PostgreSQL on this machine' : false }, () => {
     if (storage !== null) describeRetries(storage);
   });
 }
 
 function describeRetries(storage: TestStorage): void {
+  let database: Database;
+  before(async () => {
+    database = await openLog(storage);
+  });
+  after(async () => {
+    await database.close();
+    await storage.remove();
+  });
+
   it('an acknowledgement writes no more rows or bytes while 10,000 events wait for their retry', async () => {
-    const database = await openLog(storage);
     const nowMs = Date.now();
     const [quiet, busy] = [await newLog(database, nowMs), await newLog(database, nowMs)];
     const places = await fill(database, busy, waitingEvents, nowMs);
@@ -44,8 +54,6 @@ function describeRetries(storage: TestStorage): void {
     assert.ok(alone.rows >= acks, `${alone.rows} rows written`);
     assert.equal(beside.rows, alone.rows);
     assert.ok(beside.bytes < 1.25 * alone.bytes, `${beside.bytes} bytes of log beside them, ${alone.bytes} alone`);
-    await database.close();
-    await storage.remove();
   });
 }
 
@@ -74,17 +82,21 @@ async function receiveAll(database: Database, org: string, nowMs: number): Promi
 
 /** Rows and bytes of log that single acknowledgements write, of events that were just received together. */
 async function costOfAcks(database: Database, org: string, nowMs: number): Promise<{ rows: number; bytes: number }> {
-  const places = await fill(database, org, 2 * acks, nowMs);
+  const places = await fill(database, org, (1 + rounds) * acks, nowMs);
   await receiveAll(database, org, nowMs);
   const ackAll = async (some: readonly AcknowledgedAddress[]): Promise<void> => {
     for (const place of some) assert.deepEqual(await acknowledge(database, org, 0, [place]), ['acknowledged']);
   };
   // The first after a checkpoint write whole pages.
   await ackAll(places.slice(0, acks));
-  const before = await written(database);
-  await ackAll(places.slice(acks));
-  const afterwards = await written(database);
-  return { rows: afterwards.rows - before.rows, bytes: afterwards.bytes - before.bytes };
+  const costs: { rows: number; bytes: number }[] = [];
+  for (let round = 1; round <= rounds; round++) {
+    const earlier = await written(database);
+    await ackAll(places.slice(round * acks, (round + 1) * acks));
+    const later = await written(database);
+    costs.push({ rows: later.rows - earlier.rows, bytes: later.bytes - earlier.bytes });
+  }
+  return { rows: Math.min(...costs.map(({ rows }) => rows)), bytes: Math.min(...costs.map(({ bytes }) => bytes)) };
 }
 
 async function written(database: Database): Promise<{ rows: number; bytes: number }> {

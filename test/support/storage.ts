@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Config } from '../../src/config.js';
 import { unpackArchive } from '../../src/db/embedded-archive.js';
-import { startPostgresServer } from './postgres-server.js';
+import { startOwnPostgresServer, startPostgresServer } from './postgres-server.js';
 import type { PostgresServer } from './postgres-server.js';
 
 export type EngineName = 'embedded' | 'postgres';
@@ -20,8 +20,17 @@ let postgres: Promise<PostgresServer | null> | undefined;
 
 /** Null where the machine has no PostgreSQL (on CI that is an error): the caller skips, and `npm test` says loudly what went unproven. */
 export async function createStorage(engine: EngineName): Promise<TestStorage | null> {
+  return storageOn(engine, startPostgresServer);
+}
+
+/** As `createStorage`, on a PostgreSQL that no other file uses: for those who read what a whole server counts. */
+export async function createOwnStorage(engine: EngineName): Promise<TestStorage | null> {
+  return storageOn(engine, startOwnPostgresServer);
+}
+
+async function storageOn(engine: EngineName, start: typeof startPostgresServer): Promise<TestStorage | null> {
   if (engine === 'embedded') return embeddedStorage();
-  postgres ??= startPostgresServer();
+  postgres ??= start();
   const server = await postgres;
   if (server === null) {
     if (process.env['CI']) throw new Error('CI must have PostgreSQL: install its server binaries');
