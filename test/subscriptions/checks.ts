@@ -20,12 +20,13 @@ interface Rows {
   readonly ahead: string;
   readonly held: string;
   readonly deadCount: string;
+  readonly expired: string;
   readonly leases: readonly string[];
   readonly dead: readonly string[];
 }
 
 const rowsText = `
-  SELECT s.cursor, s.ahead::text AS ahead, s.held, s.dead AS "deadCount",
+  SELECT s.cursor, s.ahead::text AS ahead, s.held, s.dead AS "deadCount", s.expired,
     (SELECT coalesce(json_agg(l.positions::text), '[]') FROM leases AS l WHERE l.org = s.org AND l.subscription = 0) AS leases,
     (SELECT coalesce(json_agg(d.position::text), '[]') FROM dead_letters AS d WHERE d.org = s.org AND d.subscription = 0) AS dead
   FROM subscriptions AS s WHERE s.subscription = 0`;
@@ -44,6 +45,7 @@ export async function checkRows(model: Model, real: Looked): Promise<void> {
   const dead = rows.dead.map(Number);
   const held = leases.reduce((sum, lease) => sum + lease.size, 0);
   assert.equal(Number(rows.held), held, 'held is what the leases hold');
+  assert.equal(Number(rows.expired), model.expired, 'expired is what retention took before it was done');
   assert.equal(Number(rows.deadCount), dead.length, 'dead is how many dead letters there are');
   assert.equal(PositionSet.union(leases).size, held, 'no two leases hold the same position');
   assert.ok((ahead.ranges[0]?.[0] ?? Infinity) > cursor, 'what is kept ahead lies above the cursor');

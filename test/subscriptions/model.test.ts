@@ -4,7 +4,7 @@ import fc from 'fast-check';
 import { systemClock } from '../../src/clock.js';
 import type { Database } from '../../src/db/database.js';
 import { Inboxes } from '../../src/inbox/inboxes.js';
-import { append, dayMs, intercept, newLog, openLog } from '../support/log.js';
+import { append, dayMs, intercept, newLog, openLog, reopenable } from '../support/log.js';
 import { createStorage, engineNames, stopServers } from '../support/storage.js';
 import type { TestStorage } from '../support/storage.js';
 import { TestClock } from '../support/test-clock.js';
@@ -14,17 +14,20 @@ import type { Real, Steps } from './steps.js';
 import { stepsUpTo } from './steps.js';
 
 const isSoak = process.env['SLUICE_TEST_SOAK'] === '1';
-const runs = isSoak ? 2_000 : 150;
+const runs = isSoak ? 2_000 : 80;
+/** An engine, since a start takes a second. After them a restart only forgets what is in memory. */
+const reopensMax = isSoak ? 200 : 8;
 const firstDay = 20_000;
 const lastDay = firstDay + 8;
 
 const reached = new Set<string>();
 
-function noteReached({ events }: Model): void {
+function noteReached({ events, expired }: Model): void {
   if (events.some((event) => event.settled === 'dead')) reached.add('a dead letter');
   if (events.some((event) => event.attempts >= 4)) reached.add('a fourth attempt');
   if (events.some((event, i) => event.position > i + 1)) reached.add('a gap');
   if (events.some((event) => event.day > firstDay)) reached.add('a second day');
+  if (expired > 0) reached.add('retention');
 }
 
 describe('a subscription does what its model does', () => {
@@ -32,10 +35,14 @@ describe('a subscription does what its model does', () => {
     describe(`on ${engine}`, () => {
       let storage: TestStorage | null;
       let database: Database;
+      let reopen: () => Promise<void>;
+      let reopens = 0;
       before(async () => {
         storage = await createStorage(engine);
         if (storage === null) return;
-        database = await openLog(storage, new TestClock((firstDay + 1) * dayMs));
+        const place = storage;
+        const open = () => openLog(place, new TestClock((firstDay + 1) * dayMs));
+        ({ database, reopen } = await reopenable(open));
         // Another org's log holds events at positions above every other log's head.
         const other = await newLog(database, firstDay * dayMs);
         const events = Array.from({ length: 3_000 }, () => ({}));
@@ -50,8 +57,13 @@ describe('a subscription does what its model does', () => {
       const holds = (used: Database) => async (steps: Steps, attemptsMax: number) => {
         const model = new Model(firstDay * dayMs + 1, attemptsMax);
         const org = await newLog(database, model.nowMs, attemptsMax);
-        const inboxes = new Inboxes(used, systemClock);
-        const real: Real = { database: used, org, inboxes, lastDay, cursor: 0, sought: false };
+        const startInboxes = () => new Inboxes(used, systemClock);
+        const restart = async () => {
+          if (++reopens <= reopensMax) await reopen();
+          return startInboxes();
+        };
+        const shared = { database: used, org, firstDay, lastDay, restart };
+        const real: Real = { ...shared, inboxes: startInboxes(), cursor: 0, sought: false };
         await fc.asyncModelRun(() => ({ model, real }), steps);
         for (const status of [undefined, 'pending', 'leased', 'dead', 'delivered'] as const) {
           await checkListing(model, real, { status, pattern: '*', limit: 3 });
@@ -59,20 +71,27 @@ describe('a subscription does what its model does', () => {
         noteReached(model);
       };
       const property = (used: Database) =>
-        fc.asyncProperty(stepsUpTo(60), fc.constantFrom(1, 2, 3, 5, 10), holds(used));
+        fc.asyncProperty(stepsUpTo(100), fc.constantFrom(1, 2, 3, 5, 10), holds(used));
 
       test('whatever is appended, received, acknowledged or left to end, in any order', async (t) => {
         if (storage === null) return t.skip('no PostgreSQL');
         reached.clear();
         await fc.assert(property(database), { numRuns: runs });
         // Runs that never come this far would show nothing of it.
-        assert.deepEqual([...reached].toSorted(), ['a dead letter', 'a fourth attempt', 'a gap', 'a second day']);
+        assert.deepEqual([...reached].toSorted(), [
+          'a dead letter',
+          'a fourth attempt',
+          'a gap',
+          'a second day',
+          'retention',
+        ]);
       });
 
       const breakages: Record<string, (name: string) => boolean> = {
         'an ended lease keeps what is handed out again': (name) => name === 'leases_shrink',
         'an attempt over the limit leaves no dead letter': (name) => name === 'dead_letters_insert',
         'the cursor stays behind what was handed out': (name) => name === 'subscription_move',
+        'retention forgets the subscriptions': (name) => name === 'retention_trim_subscription',
       };
       for (const [what, skips] of Object.entries(breakages)) {
         test(`and the model notices when ${what}`, async (t) => {

@@ -36,6 +36,10 @@ export class Model {
   /** Which types are wanted of events that are appended from now on. */
   wants: (type: string) => boolean = wantsAll;
   version = 0;
+  /** How many events retention took before they were done. */
+  expired = 0;
+  /** The last position that an event got. */
+  lastPosition = 0;
 
   constructor(
     nowMs: number,
@@ -156,6 +160,14 @@ export class Model {
       event.lease = lease;
     }
     return dead.size;
+  }
+
+  /** The log begins at a day: what lies before it is in no list and is never handed out. */
+  expire(day: number): void {
+    const kept = this.events.filter((event) => event.day >= day);
+    const gone = this.events.filter((event) => event.day < day);
+    this.expired += gone.filter(({ settled }) => settled === 'no' || settled === 'dead').length;
+    this.events.splice(0, this.events.length, ...kept);
   }
 
   #neverHandedOut(): ModelEvent[] {

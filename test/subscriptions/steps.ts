@@ -4,6 +4,8 @@ import type { Database } from '../../src/db/database.js';
 import { acknowledge, acknowledgeLease } from '../../src/subscriptions/acknowledge.js';
 import type { AcknowledgedAddress } from '../../src/subscriptions/acknowledge.js';
 import type { Inboxes } from '../../src/inbox/inboxes.js';
+import { deleteEventsBelow } from '../../src/db/sql/retention.js';
+import { expireBefore } from '../../src/subscriptions/expire.js';
 import { receive } from '../../src/subscriptions/receive.js';
 import { redrive } from '../../src/subscriptions/redrive.js';
 import { extend, release } from '../../src/subscriptions/release.js';
@@ -17,9 +19,13 @@ import { wantsAll } from './model.js';
 export interface Real {
   readonly database: Database;
   readonly org: string;
-  /** Partitions exist up to this day. */
+  /** Partitions exist from this day on. */
+  readonly firstDay: number;
+  /** And up to this one. */
   readonly lastDay: number;
-  readonly inboxes: Inboxes;
+  inboxes: Inboxes;
+  /** Ends whatever the program keeps in memory, and begins anew on what is stored. */
+  restart(): Promise<Inboxes>;
   /** Of the last look: it must never decrease but by a seek. */
   cursor: number;
   sought: boolean;
@@ -69,6 +75,7 @@ const appended = fc
         if (place === null) continue;
         const settled = model.wants(type) ? 'no' : 'filtered';
         const { receivedAtMs } = place;
+        model.lastPosition = place.position;
         const { version } = model;
         model.events.push({
           position: place.position,
@@ -132,7 +139,7 @@ const acknowledged = fc
 
 function addressOf(model: Model, kind: AddressKind, at: number): AcknowledgedAddress {
   const day = Math.floor(model.nowMs / dayMs);
-  const head = model.events.at(-1)?.position ?? 0;
+  const head = model.lastPosition;
   const event = model.events[at % Math.max(1, model.events.length)];
   if (kind === 'above' || event === undefined) return { epoch: 1, position: head + 1 + at + gapsAtEndMax, day };
   const { position } = event;
@@ -264,6 +271,27 @@ const filterChanged = fc.constantFrom(...Object.keys(filters)).map((pattern): [s
   },
 ]);
 
+/** Retention goes on by days; what it leaves below the floor is deleted later, or not yet. */
+const expired = fc.tuple(fc.nat({ max: 3 }), fc.boolean()).map(([daysKept, deletes]): [string, Run] => [
+  `the last ${daysKept} days are kept${deletes ? ', and no others' : ''}`,
+  async (model, real) => {
+    const { database, org } = real;
+    const day = Math.floor(model.nowMs / dayMs) - daysKept;
+    while (!(await expireBefore(database, org, day)));
+    model.expire(day);
+    if (!deletes) return;
+    const first = model.events[0]?.position ?? model.lastPosition + 1;
+    for (let old = real.firstDay; old < day; old++) await deleteEventsBelow(database, org, old, String(first), 10_000);
+  },
+]);
+
+const restarted = fc.constant<[string, Run]>([
+  'a restart',
+  async (_, real) => {
+    real.inboxes = await real.restart();
+  },
+]);
+
 const timePassed = fc
   .oneof(
     { weight: 5, arbitrary: fc.integer({ min: 1, max: 40 }).map((seconds) => seconds * 1000) },
@@ -297,6 +325,8 @@ const step = fc
       { weight: 1, arbitrary: sought },
       { weight: 1, arbitrary: redriven },
       { weight: 1, arbitrary: filterChanged },
+      { weight: 1, arbitrary: expired },
+      { weight: 1, arbitrary: restarted },
     ),
     listing,
   )

@@ -85,6 +85,26 @@ export async function asOwner(database: Database, text: string): Promise<void> {
   await database.transaction({ role: 'owner' }, (tx) => tx.script(text));
 }
 
+/** One database for its users, which can be closed and opened again below them while they do nothing. */
+export async function reopenable(
+  open: () => Promise<Database>,
+): Promise<{ readonly database: Database; readonly reopen: () => Promise<void> }> {
+  let current = await open();
+  return {
+    database: {
+      engine: current.engine,
+      transaction: (scope, work) => current.transaction(scope, work),
+      query: (scope, statement, values) => current.query(scope, statement, values),
+      listen: (channel, onNotify, onGap) => current.listen(channel, onNotify, onGap),
+      close: () => current.close(),
+    },
+    reopen: async () => {
+      await current.close();
+      current = await open();
+    },
+  };
+}
+
 type Query = (statement: Statement, values: readonly unknown[], real: Transaction['query']) => Promise<unknown>;
 
 /** The same database, but each statement of its transactions goes through `query`, which may count it, hold it back, or break it. */
