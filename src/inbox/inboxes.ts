@@ -22,6 +22,10 @@ export const filterBytesMax = 65_536;
 const deletedRowsMax = 5_000;
 const numberTries = 5;
 export const defaultInboxName = 'default';
+export const inboxNamePattern = '^[a-z][a-z0-9_-]{0,63}$';
+const nameExpression = new RegExp(inboxNamePattern);
+/** An address can hold any text, also such that no database takes. */
+const isName = (text: string): boolean => nameExpression.test(text);
 
 export interface InboxSpec {
   readonly name: string;
@@ -98,6 +102,7 @@ export class Inboxes {
 
   /** Null if there is none of this name. */
   async find(org: string, name: string): Promise<InboxInfo | null> {
+    if (!isName(name)) return null;
     const scope = { role: 'app', org, priority: 'read' } as const;
     const single: Pick<Transaction, 'query'> = {
       query: (statement, values) => this.database.query(scope, statement, values),
@@ -110,12 +115,13 @@ export class Inboxes {
    * Changes the attempts, or which types are wanted of the events stored from now on. Null if there is none of this name. Throws `limit_reached`
    * beyond `filterVersionsMax` or `filterBytesMax`.
    */
-  change(
+  async change(
     org: string,
     name: string,
     change: { readonly types?: readonly string[] | null; readonly maxAttempts?: number },
     actor: string,
   ): Promise<InboxInfo | null> {
+    if (!isName(name)) return null;
     return this.database.transaction({ role: 'app', org }, async (tx) => {
       const row = await sql.lockInbox(tx, org, name);
       const head = await readHead(tx, org);
@@ -139,6 +145,7 @@ export class Inboxes {
     if (name === defaultInboxName) {
       throw invalid({ path: '/name', message: 'the inbox "default" cannot be deleted' });
     }
+    if (!isName(name)) return false;
     for (;;) {
       const outcome = await this.database.transaction({ role: 'app', org }, async (tx) => {
         const row = await sql.lockInbox(tx, org, name);

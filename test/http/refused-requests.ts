@@ -95,6 +95,21 @@ export const refusedRequests: readonly Case[] = [
     code: 'not_found',
     ask: ({ own, foreignLease }) => own.client.post('/v1/inbox/ack', { lease_id: foreignLease }),
   },
+  ...['', '/stats', '/events'].map((rest): Case => ({
+    what: `a text that names no inbox, before "${rest}"`,
+    code: 'not_found',
+    ask: ({ own }) => own.client.get(`/v1/inboxes/%00${rest}`),
+  })),
+  {
+    what: 'a change of what names no inbox',
+    code: 'not_found',
+    ask: ({ own }) => own.client.call('PATCH', '/v1/inboxes/%00', { max_attempts: 2 }),
+  },
+  {
+    what: 'a deletion of what names no inbox',
+    code: 'not_found',
+    ask: ({ own }) => own.client.call('DELETE', '/v1/inboxes/%00'),
+  },
   { what: 'a key that never was', code: 'not_found', ask: ({ own }) => own.client.call('DELETE', '/v1/keys/key_1') },
   { what: 'an org that never was', code: 'not_found', ask: ({ admin }) => admin.get('/v1/orgs/org_0000000001') },
   // 405, 406, 414, 415

@@ -2,7 +2,7 @@ import { Type } from '@sinclair/typebox';
 import { invalid } from '../../errors.js';
 import { parseSeekTarget } from '../../inbox/inbox.js';
 import type { InboxInfo, Inboxes } from '../../inbox/inboxes.js';
-import { defaultInboxName, noInbox } from '../../inbox/inboxes.js';
+import { defaultInboxName, inboxNamePattern, noInbox } from '../../inbox/inboxes.js';
 import { formatTime } from '../../time-format.js';
 import type { CursorSigner } from '../cursor.js';
 import { listQuery, page } from '../paging.js';
@@ -30,7 +30,7 @@ export function inboxesRoutes({ inboxes, cursors }: InboxesRoutesOptions) {
       bucket: 'read',
       body: Type.Object(
         {
-          name: Type.String({ pattern: '^[a-z][a-z0-9_-]{0,63}$' }),
+          name: Type.String({ pattern: inboxNamePattern }),
           types,
           start: Type.Optional(Type.String({ minLength: 1, maxLength: 255 })),
           max_attempts: maxAttempts,
