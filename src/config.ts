@@ -22,7 +22,15 @@ export type Invocation =
   | ExportInvocation
   | ImportInvocation
   | ClientInvocation
-  | AuditInvocation;
+  | AuditInvocation
+  | VerifyInvocation;
+
+/** `sluice verify`. */
+export interface VerifyInvocation {
+  readonly kind: 'verify';
+  readonly config: Config;
+  readonly notices: readonly string[];
+}
 
 /** `sluice audit verify`. */
 export interface AuditInvocation {
@@ -66,7 +74,7 @@ export class UsageError extends Error {
 export type Environment = Readonly<Record<string, string | undefined>>;
 
 /**
- * What `sluice [start] [flags]`, `sluice export [file] [flags]`, `sluice import [file] [flags]`, `sluice audit verify [flags]` or a command of `client-commands.ts` asks for. `args` are the arguments after the
+ * What `sluice [start] [flags]`, `sluice export [file] [flags]`, `sluice import [file] [flags]`, `sluice verify [flags]`, `sluice audit verify [flags]` or a command of `client-commands.ts` asks for. `args` are the arguments after the
  * program's name; `cwd` is what a relative path is relative to. Throws a `UsageError` with all problems. `--help` and `--version` are answered
  * whatever else is wrong.
  */
@@ -127,6 +135,10 @@ export function readInvocation(
     if (flags.file !== 'verify') throw new UsageError(['audit: it is `sluice audit verify`']);
     return { kind: 'audit', config, notices };
   }
+  if (command === 'verify') {
+    if (flags.file !== undefined) throw new UsageError(['verify: it takes flags only, and verifies every org']);
+    return { kind: 'verify', config, notices };
+  }
   const file = flags.file === undefined || flags.file === '-' ? null : resolve(cwd, flags.file);
   if (command === 'import') return { kind: 'import', config, notices, file };
   const resume = flags.switches.has('resume');
@@ -172,7 +184,7 @@ function startConflicts(config: Config, given: (variable: string) => Given | und
   return conflicts;
 }
 
-const commands = ['start', 'export', 'import', 'audit'] as const;
+const commands = ['start', 'export', 'import', 'audit', 'verify'] as const;
 type Command = (typeof commands)[number];
 
 /** Flags without a value that only export has. */

@@ -49,6 +49,11 @@ async function main(): Promise<void> {
       process.exitCode = await runAuditVerify(invocation);
       return;
     }
+    case 'verify': {
+      const { runVerify } = await import('./cli/verify.js');
+      process.exitCode = await runVerify(invocation);
+      return;
+    }
     case 'start': {
       const { say, start } = await import('./cli/start.js');
       for (const notice of invocation.notices) say(notice);

@@ -11,6 +11,7 @@ export function helpText(): string {
     'Usage: sluice [start] [flags]',
     '       sluice export [file|-] [--gzip] [--resume] [flags]',
     '       sluice import [file|-] [flags]',
+    '       sluice verify [flags]',
     '       sluice audit verify [flags]',
     '',
     'start   Starts the server: on its own embedded database, or on PostgreSQL when DATABASE_URL',
@@ -20,6 +21,8 @@ export function helpText(): string {
     '        was cut. A server on the embedded database has to be stopped first.',
     'import  Stores such an export in a database that has none of its orgs. Repeated, it goes on',
     '        where it was ended.',
+    'verify  Finds the place of every event in every subscription (pending, leased, delivered, dead) and',
+    '        writes the counts. Exit code 1 names the first subscription that does not add up.',
     'audit   verify: checks every row of the audit logs. Writes where each chain ends to standard',
     '        output; keep that elsewhere. Exit code 1 names the first row that is wrong.',
     '',
@@ -31,7 +34,7 @@ export function helpText(): string {
     'Settings of those commands:',
     ...clientSettingLines(),
     '',
-    'Settings of start, export and import:',
+    'Settings of start, export, import, verify and audit:',
   ];
   for (const row of Object.values(settings)) {
     const absent = row.default === null ? '' : `, default ${row.default}`;

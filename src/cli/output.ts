@@ -4,6 +4,9 @@ import type { ReadEvent } from '../client/index.js';
 /** Whoever read the output has read enough: the command ends, and nothing is wrong. */
 export class OutputClosed extends Error {
   override readonly name = 'OutputClosed';
+  constructor() {
+    super('Standard output was closed before the end.');
+  }
 }
 
 /** Lines to a stream, no faster than they are read. */

@@ -60,9 +60,11 @@ for (const engine of engineNames) {
   test(`on ${engine}, every way to falsify an audit log is found and named`, async (t) => {
     const storage = await createStorage(engine);
     if (storage === null) return t.skip('no PostgreSQL on this machine');
-    t.after(() => storage.remove());
     const database = await openLog(storage);
-    t.after(() => database.close());
+    t.after(async () => {
+      await database.close();
+      await storage.remove();
+    });
     const { org, other, gone } = await makeChains(database);
     await asOwner(database, tables.map((table) => `CREATE TABLE kept_${table} AS SELECT * FROM ${table}`).join('; '));
     for (const [what, change, told] of tamperings) {

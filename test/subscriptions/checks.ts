@@ -3,6 +3,7 @@ import type { Database } from '../../src/db/database.js';
 import type { TypeFilter } from '../../src/db/sql/type-filter.js';
 import type { PeekPlace } from '../../src/subscriptions/peek.js';
 import { peek, readStats } from '../../src/subscriptions/peek.js';
+import { verifyOrg } from '../../src/subscriptions/verify.js';
 import { PositionSet } from '../../src/subscriptions/position-set.js';
 import { asOrg } from '../support/log.js';
 import type { Model, ModelEvent, Status } from './model.js';
@@ -65,6 +66,25 @@ export async function checkRows(model: Model, real: Looked): Promise<void> {
     assert.deepEqual(found.length === 0 ? ['done'] : found, [placeOf(event)], `position ${position}`);
   }
   assert.ok(dead.every((position) => positions.has(position)));
+}
+
+/** `sluice verify` comes to the same counts from the rows and the log. */
+export async function checkAccount(model: Model, real: Looked): Promise<void> {
+  const [account] = (await verifyOrg(real.database, real.org, 'the org', model.nowMs)) ?? [];
+  const settled = (what: ModelEvent['settled']): number =>
+    model.events.filter((event) => event.settled === what).length;
+  assert.deepEqual(account, {
+    kind: 'inbox',
+    name: 'default',
+    stored: model.events.length,
+    pending: model.count('pending'),
+    leased: model.count('leased'),
+    delivered: model.count('delivered'),
+    dead: model.count('dead'),
+    skipped: settled('skipped'),
+    filtered: settled('filtered'),
+    expired: model.expired,
+  });
 }
 
 function placeOf(event: ModelEvent): string {

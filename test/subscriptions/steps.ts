@@ -11,7 +11,7 @@ import { redrive } from '../../src/subscriptions/redrive.js';
 import { extend, release } from '../../src/subscriptions/release.js';
 import { seek } from '../../src/subscriptions/seek.js';
 import { append, dayMs } from '../support/log.js';
-import { checkListing, checkRows, checkStats } from './checks.js';
+import { checkAccount, checkListing, checkRows, checkStats } from './checks.js';
 import type { Listing } from './checks.js';
 import type { Model, ModelEvent } from './model.js';
 import { wantsAll } from './model.js';
@@ -50,6 +50,7 @@ class Step implements fc.AsyncCommand<Model, Real> {
     await checkRows(model, real);
     await checkListing(model, real, this.listing);
     await checkStats(model, real);
+    await checkAccount(model, real);
   }
 
   toString(): string {

@@ -100,7 +100,7 @@ export interface Head {
   readonly firstDay: number;
 }
 
-export async function readHead(tx: Transaction, org: string): Promise<Head | null> {
+export async function readHead(tx: Pick<Transaction, 'query'>, org: string): Promise<Head | null> {
   const { rows } = await tx.query<{ position: string; day: number; first_position: string; first_day: number }>(
     headStatement,
     [org],
