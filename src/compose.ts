@@ -22,6 +22,7 @@ import { Wakeups } from './event-log/wakeups.js';
 import { CursorSigner } from './http/cursor.js';
 import { Problem } from './errors.js';
 import { EventStreams } from './http/event-streams.js';
+import { KeyWatch } from './http/key-watch.js';
 import { encodeOrgId } from './ids.js';
 import { MetricsServer } from './http/metrics-server.js';
 import { Readiness } from './http/readiness.js';
@@ -147,8 +148,9 @@ export async function composeServer(parts: Parts): Promise<RunningServer> {
   const inbox = new Inbox(database, clock, wakeups, (org) => announcer.appended([org]));
   const inboxes = new Inboxes(database, clock);
   const atomic = new AtomicCommit({ ...queue, store: (batch) => storeAtomic(storing, batch) });
+  const keyWatch = new KeyWatch(authenticator, clock);
   const onStreamFailure = (error: unknown): void => log.error({ err: error }, 'a stream of events failed');
-  const streams = new EventStreams({ database, clock, wakeups, authenticator, onFailure: onStreamFailure });
+  const streams = new EventStreams({ database, clock, wakeups, keyWatch, onFailure: onStreamFailure });
   const readiness = new Readiness(
     clock,
     () => probeStorage(database, Math.floor(clock.now() / 86_400_000)),
@@ -181,6 +183,7 @@ export async function composeServer(parts: Parts): Promise<RunningServer> {
       streams,
       inbox,
       inboxes,
+      keyWatch,
       keys,
       orgs,
       cursors,

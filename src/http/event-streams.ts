@@ -1,5 +1,4 @@
 import type { IncomingHttpHeaders } from 'node:http';
-import type { Authenticator } from '../admission/authenticate.js';
 import type { Clock } from '../clock.js';
 import type { Database } from '../db/database.js';
 import { StorageError } from '../db/database.js';
@@ -10,6 +9,7 @@ import type { LogPlace } from '../event-log/list.js';
 import type { Tail } from '../event-log/tail.js';
 import { readTail } from '../event-log/tail.js';
 import type { Wakeups } from '../event-log/wakeups.js';
+import type { KeyWatch } from './key-watch.js';
 import type { BodyStream } from './route.js';
 import { Turns } from './turns.js';
 
@@ -24,8 +24,6 @@ const readersMax = 4;
 const commentMs = 15_000;
 /** Without any notification, a stream looks again after this time: the net under the messages between nodes. */
 const pollMs = 5_000;
-/** Whether a key still holds is asked this long after it was asked the last time. */
-const keyCheckMs = 2_000;
 /** A storage that fails is tried again so often, before the client has to come again. */
 const retryMs = 1_000;
 const retriesMax = 30;
@@ -34,7 +32,7 @@ export interface EventStreamsOptions {
   readonly database: Database;
   readonly clock: Clock;
   readonly wakeups: Wakeups;
-  readonly authenticator: Pick<Authenticator, 'authenticate'>;
+  readonly keyWatch: KeyWatch;
   readonly onFailure: (error: unknown) => void;
 }
 
@@ -61,7 +59,6 @@ export class EventStreams {
   readonly #open = new Set<EventStream>();
   readonly #perOrg = new Map<string, number>();
   #draining = false;
-  #checking = false;
 
   constructor(options: EventStreamsOptions) {
     this.#options = options;
@@ -77,12 +74,17 @@ export class EventStreams {
     if (this.#draining) throw full('This node is stopping. Connect again.');
     if (ofOrg >= streamsPerOrgMax) throw full(`${streamsPerOrgMax} streams of this organisation are open. Close some.`);
     if (this.#open.size >= streamsMax) throw full('Too many streams are open here. Try again later, or list events.');
-    const stream = new EventStream(this.#options, this.#turns, request);
+    const stream = new EventStream(this.#options, this.#turns, request.org);
     this.#open.add(stream);
     this.#perOrg.set(request.org, ofOrg + 1);
-    request.gone.addEventListener('abort', () => this.#leave(stream), { once: true });
-    if (request.gone.aborted) this.#leave(stream);
-    this.#checkLater();
+    const { org, headers, gone } = request;
+    const unwatch = this.#options.keyWatch.watch({ org, headers, scope: 'events:read' }, () => stream.end());
+    const leave = (): void => {
+      unwatch();
+      this.#leave(stream);
+    };
+    gone.addEventListener('abort', leave, { once: true });
+    if (gone.aborted) leave();
     return stream;
   }
 
@@ -99,21 +101,6 @@ export class EventStreams {
     if (left > 0) this.#perOrg.set(stream.org, left);
     else this.#perOrg.delete(stream.org);
   }
-
-  #checkLater(): void {
-    if (this.#checking || this.#open.size === 0) return;
-    this.#checking = true;
-    this.#options.clock.after(keyCheckMs, () => void this.#checkKeys());
-  }
-
-  /** One key after the other, so that many streams ask the storage no more at once than one does; those of one key ask once. */
-  async #checkKeys(): Promise<void> {
-    for (const stream of [...this.#open].toSorted((a, b) => (a.credential < b.credential ? -1 : 1))) {
-      if (this.#open.has(stream) && !(await stream.mayRead())) stream.end();
-    }
-    this.#checking = false;
-    this.#checkLater();
-  }
 }
 
 /** One client that reads along. */
@@ -121,32 +108,16 @@ export class EventStream {
   readonly org: string;
   readonly #options: EventStreamsOptions;
   readonly #turns: Turns;
-  readonly #headers: IncomingHttpHeaders;
   #woken = false;
   #ended = false;
   /** What was written waits for the client to read. */
   #full = false;
   #resume: () => void = () => {};
 
-  constructor(options: EventStreamsOptions, turns: Turns, { org, headers }: StreamRequest) {
+  constructor(options: EventStreamsOptions, turns: Turns, org: string) {
     this.org = org;
     this.#options = options;
     this.#turns = turns;
-    this.#headers = headers;
-  }
-
-  get credential(): string {
-    return String(this.#headers.authorization ?? this.#headers['x-api-key']);
-  }
-
-  /** Whether the key holds as it did at the beginning. While nobody can tell, it does. */
-  async mayRead(): Promise<boolean> {
-    try {
-      const caller = await this.#options.authenticator.authenticate(this.#headers);
-      return caller.kind === 'key' && caller.org === this.org && caller.scopes.has('events:read');
-    } catch (error) {
-      return !(error instanceof Problem) || error.status >= 500;
-    }
   }
 
   end(): void {

@@ -34,8 +34,10 @@ export interface ReceiveOptions {
   readonly waitSeconds: number;
   readonly leaseSeconds: number;
   readonly wantsPayload: boolean;
-  /** Aborted when the client is gone. */
+  /** Aborted when the client is gone, or, with a `Problem` as the reason, when it is refused from now on. */
   readonly signal: AbortSignal;
+  /** Rejects when the caller would be refused now. Asked after every wait, since a wait is long. */
+  readonly stillAllowed: () => Promise<void>;
 }
 
 export interface Delivery {
@@ -76,7 +78,8 @@ export class Inbox {
   }
 
   /**
-   * Hands out what is pending, or waits until something is or the time is up (then there is no lease). A waiter registers before it looks.
+   * Hands out what is pending, or waits until something is or the time is up (then there is no lease). A waiter registers before it looks. Rejects with
+   * the refusal, and hands out nothing, when the caller is no longer allowed.
    */
   async receive(org: string, subscription: number, options: ReceiveOptions): Promise<Delivery> {
     const endsWaitAtMs = this.clock.monotonic() + options.waitSeconds * 1000;
@@ -97,7 +100,9 @@ export class Inbox {
         if (leftMs <= 0 || this.#draining || options.signal.aborted) return delivery;
         const dueInMs = (delivery.received.nextDueAtMs ?? Infinity) - this.clock.now();
         await wait.atMost(Math.max(1, Math.min(leftMs, dueInMs, this.#pollMs)));
+        if (options.signal.reason instanceof Problem) throw options.signal.reason;
         if (options.signal.aborted) return delivery;
+        await options.stillAllowed();
       }
     } finally {
       unregister();

@@ -91,6 +91,7 @@ const waiting = {
   leaseSeconds: 60,
   wantsPayload: true,
   signal: new AbortController().signal,
+  stillAllowed: () => Promise.resolve(),
 };
 
 describe('a receiver that waits', () => {

@@ -16,7 +16,7 @@ import type { TestStorage } from '../support/storage.js';
 import { TestClock } from '../support/test-clock.js';
 
 const streamsPerOrgMax = 100;
-const keyCheckMs = 2_000;
+const keyCheckMs = 500;
 const pollMs = 5_000;
 
 /** Resolves when exactly this many streams are open on a node, as its own metrics say. */

@@ -3,7 +3,7 @@ import type { AuditDetails } from '../../audit-chain.js';
 import type { Clock } from '../../clock.js';
 import type { Database } from '../../db/database.js';
 import { invalid, Problem } from '../../errors.js';
-import type { ChangedBy, Inbox } from '../../inbox/inbox.js';
+import type { ChangedBy, Delivery, Inbox } from '../../inbox/inbox.js';
 import { defaultInbox, parseSeekTarget } from '../../inbox/inbox.js';
 import type { Inboxes } from '../../inbox/inboxes.js';
 import { defaultInboxName, noInbox } from '../../inbox/inboxes.js';
@@ -14,6 +14,7 @@ import type { Telemetry } from '../../telemetry.js';
 import { formatTime } from '../../time-format.js';
 import type { CursorSigner } from '../cursor.js';
 import { eventJson, parseFields, wantsPayload } from '../event-json.js';
+import type { KeyWatch } from '../key-watch.js';
 import type { KeyContext, Reply } from '../route.js';
 import { forKeys, json } from '../route.js';
 import { SharedCounts } from '../shared-counts.js';
@@ -23,6 +24,7 @@ export interface InboxRoutesOptions {
   readonly database: Database;
   readonly inbox: Inbox;
   readonly inboxes: Inboxes;
+  readonly keyWatch: KeyWatch;
   readonly cursors: CursorSigner;
   readonly clock: Clock;
   readonly telemetry: Telemetry;
@@ -77,16 +79,10 @@ function consumerRoutes(base: string, options: InboxRoutesOptions) {
         },
         { additionalProperties: false },
       ),
-      handler: async ({ identity, params, body, query, clientGone }) => {
+      handler: async (context) => {
+        const { identity, query } = context;
         const fields = parseFields(query['fields']);
-        const subscription = await subscriptionOf(options, { identity, params });
-        const { lease, received } = await inbox.receive(identity.org, subscription, {
-          eventsMax: (body['max'] as number | undefined) ?? 50,
-          waitSeconds: (body['wait_seconds'] as number | undefined) ?? 0,
-          leaseSeconds: (body['lease_seconds'] as number | undefined) ?? 60,
-          wantsPayload: wantsPayload(fields),
-          signal: clientGone(),
-        });
+        const { lease, received } = await receive(options, context, wantsPayload(fields));
         if (lease === null) return json(200, { lease_id: null, lease_expires_at: null, data: [] });
         telemetry.eventsHandedOut.inc({ redelivery: String(received.attempt > 1) }, received.events.length);
         const attempt = `"attempt":${received.attempt}`;
@@ -198,6 +194,30 @@ function consumerRoutes(base: string, options: InboxRoutesOptions) {
       },
     }),
   ];
+}
+
+/** Ends early, as a new request would, when the caller's key or org is refused meanwhile. */
+async function receive(options: InboxRoutesOptions, context: KeyContext, withPayload: boolean): Promise<Delivery> {
+  const { identity, body, request, clientGone } = context;
+  const { keyWatch, inbox } = options;
+  const subscription = await subscriptionOf(options, context);
+  const admittance = { headers: request.headers, org: identity.org, scope: 'inbox:consume' } as const;
+  const waitSeconds = (body['wait_seconds'] as number | undefined) ?? 0;
+  const gone = clientGone();
+  const refused = new AbortController();
+  const unwatch = waitSeconds > 0 ? keyWatch.watch(admittance, (refusal) => refused.abort(refusal)) : () => {};
+  try {
+    return await inbox.receive(identity.org, subscription, {
+      eventsMax: (body['max'] as number | undefined) ?? 50,
+      waitSeconds,
+      leaseSeconds: (body['lease_seconds'] as number | undefined) ?? 60,
+      wantsPayload: withPayload,
+      signal: waitSeconds > 0 ? AbortSignal.any([gone, refused.signal]) : gone,
+      stillAllowed: () => keyWatch.check(admittance),
+    });
+  } finally {
+    unwatch();
+  }
 }
 
 function readerRoutes(base: string, options: InboxRoutesOptions, counts: SharedCounts) {
