@@ -158,15 +158,6 @@ export async function composeServer(parts: Parts): Promise<RunningServer> {
   );
   const maintenance = embedded && embeddedMaintenance(parts, embedded, telemetry, failed('embedded maintenance'));
 
-  registerGauges(telemetry, {
-    queueEvents: () => ingest.waitingEvents + atomic.waitingEvents,
-    queueBytes: () => ingest.waitingBytes + atomic.waitingBytes,
-    inboxWaiters: () => wakeups.waiting,
-    eventStreams: () => streams.open,
-    sessionsInUse: () => stats().sessionsInUse,
-    sessionsWaiting: () => stats().waiting,
-  });
-
   const http = new HttpServer({
     host: config.host,
     port: config.port,
@@ -195,7 +186,19 @@ export async function composeServer(parts: Parts): Promise<RunningServer> {
     log,
     clock,
     drainMsMax: config.shutdownSeconds * 1000,
+    connectionsMax: config.connectionsMax,
   });
+  registerGauges(telemetry, {
+    connections: () => http.openConnections,
+    idleConnections: () => http.idleConnections,
+    queueEvents: () => ingest.waitingEvents + atomic.waitingEvents,
+    queueBytes: () => ingest.waitingBytes + atomic.waitingBytes,
+    inboxWaiters: () => wakeups.waiting,
+    eventStreams: () => streams.open,
+    sessionsInUse: () => stats().sessionsInUse,
+    sessionsWaiting: () => stats().waiting,
+  });
+
   const metrics = config.metricsPort === null ? [] : [new MetricsServer(config.host, config.metricsPort, telemetry)];
 
   // Stopped in reverse: the door first, then what stands behind it.

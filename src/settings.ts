@@ -76,6 +76,12 @@ export const settings = {
     default: '10',
     help: 'Seconds that requests under way may take to finish after SIGTERM.',
   }),
+  connectionsMax: setting({
+    variable: 'SLUICE_CONNECTIONS_MAX',
+    type: wholeNumber('connections', 'a number of connections', 10, 1_000_000),
+    default: '10000',
+    help: 'Connections of clients, at most. Beyond them an idle one is closed for each new one.',
+  }),
   dbPool: setting({
     variable: 'SLUICE_DB_POOL',
     type: wholeNumber('connections', 'a number of connections', 2, 1000),

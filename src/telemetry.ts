@@ -5,6 +5,7 @@ export interface Telemetry {
   readonly registry: Registry;
   readonly requestSeconds: Histogram<'method' | 'route' | 'status'>;
   readonly problems: Counter<'code'>;
+  readonly connectionPressure: Counter<'what'>;
   readonly rateLimited: Counter<'bucket' | 'mode'>;
   readonly eventsStored: Counter;
   readonly eventsDuplicate: Counter;
@@ -23,6 +24,8 @@ export interface Telemetry {
 
 /** What is read at the moment of a scrape. */
 export interface Gauges {
+  readonly connections: () => number;
+  readonly idleConnections: () => number;
   readonly queueEvents: () => number;
   readonly queueBytes: () => number;
   readonly inboxWaiters: () => number;
@@ -60,6 +63,12 @@ export function createTelemetry(): Telemetry {
       name: 'sluice_http_problems_total',
       help: 'Refused requests, by error code.',
       labelNames: ['code'],
+      registers,
+    }),
+    connectionPressure: new Counter({
+      name: 'sluice_http_connection_pressure_total',
+      help: 'Connections beyond the limit, by what was done for each.',
+      labelNames: ['what'],
       registers,
     }),
     rateLimited: new Counter({
@@ -140,6 +149,8 @@ export function createTelemetry(): Telemetry {
 
 export function registerGauges({ registry }: Telemetry, gauges: Gauges): void {
   const gauge = gaugeIn(registry);
+  gauge('sluice_http_connections', 'Connections of clients that are open.', gauges.connections);
+  gauge('sluice_http_idle_connections', 'Connections without a request under way.', gauges.idleConnections);
   gauge('sluice_ingest_queue_events', 'Events waiting for their commit.', gauges.queueEvents);
   gauge('sluice_ingest_queue_bytes', 'Memory taken by the events waiting for their commit.', gauges.queueBytes);
   gauge('sluice_inbox_waiters', 'Receivers waiting for an event.', gauges.inboxWaiters);

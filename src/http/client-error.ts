@@ -3,6 +3,7 @@ import { STATUS_CODES } from 'node:http';
 import type { Socket } from 'node:net';
 import { Problem } from '../errors.js';
 import { renderProblem } from './problem.js';
+import type { Reply } from './route.js';
 
 /** Answers what is no HTTP request, or did not arrive in time, and closes the connection: there is no request object yet. */
 export function answerClientError(error: ClientError, socket: Socket): void {
@@ -11,16 +12,22 @@ export function answerClientError(error: ClientError, socket: Socket): void {
     return;
   }
   const requestId = randomUUID();
-  const reply = renderProblem(problemOf(error), requestId);
+  socket.end(rawReply(renderProblem(problemOf(error), requestId), requestId));
+}
+
+/** A reply, and the last on its connection, as the bytes that go out. Of its further headers, Retry-After alone. */
+export function rawReply(reply: Reply, requestId: string): string {
   const body = String(reply.body);
+  const retryAfter = reply.headers?.['Retry-After'];
   const head = [
     `HTTP/1.1 ${reply.status} ${STATUS_CODES[reply.status] ?? ''}`,
     `Content-Type: ${reply.mediaType}`,
     `Content-Length: ${Buffer.byteLength(body)}`,
     `X-Request-Id: ${requestId}`,
+    ...(retryAfter === undefined ? [] : [`Retry-After: ${retryAfter}`]),
     'Connection: close',
   ];
-  socket.end(`${head.join('\r\n')}\r\n\r\n${body}`);
+  return `${head.join('\r\n')}\r\n\r\n${body}`;
 }
 
 /** `rawPacket` is what the parser was reading. */

@@ -7,6 +7,9 @@ import { renderProblem, toProblem } from './problem.js';
 import { requestIdOf } from './request-id.js';
 import { metricsReply } from './routes/operations.js';
 
+/** Collectors are few. */
+const connectionsMax = 100;
+
 /** Serves `/metrics` alone, without a token, on a port of its own for whoever collects metrics inside the network. */
 export class MetricsServer implements Service {
   readonly name = 'metrics';
@@ -27,6 +30,7 @@ export class MetricsServer implements Service {
           response.writeHead(status, { ...headers, 'Content-Type': mediaType, 'X-Request-Id': requestId }).end(body),
         );
     });
+    this.#server.maxConnections = connectionsMax;
   }
 
   start(): Promise<void> {

@@ -70,7 +70,7 @@ export interface Route<C extends Context = Context> {
   readonly mediaTypes?: readonly string[];
   /** Whether the body of a request with these headers may be of any media type. */
   readonly takesAny?: (headers: IncomingHttpHeaders) => boolean;
-  /** Where more than usual is taken. Room for such bodies is limited over all requests, too. */
+  /** Where more than usual is taken. */
   readonly bodyLimit?: BodyLimit;
   /** Throws what a body that cannot be read is refused with. Default: as one JSON object. */
   readonly checkBody?: (raw: Buffer, request: FastifyRequest) => unknown;

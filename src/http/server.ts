@@ -1,4 +1,3 @@
-import { promisify } from 'node:util';
 import type { AddressInfo, Socket } from 'node:net';
 import Fastify from 'fastify';
 import { Type } from '@sinclair/typebox';
@@ -13,10 +12,12 @@ import type { Logger } from '../log.js';
 import type { Telemetry } from '../telemetry.js';
 import type { Admission } from './admit.js';
 import { admitAccess, admitBody, admitCaller, admitRate, jsonOnly, preferredType } from './admit.js';
+import type { BodyRoom } from './body-budget.js';
 import { BodyBudget } from './body-budget.js';
 import { readRaw } from './body.js';
 import { clientGone } from './client-gone.js';
 import { answerClientError } from './client-error.js';
+import { Connections } from './connections.js';
 import { fromFastify, namesOneHost, notFound } from './framework-refusals.js';
 import { renderProblem, toProblem } from './problem.js';
 import { ReplyBudget } from './reply-budget.js';
@@ -35,10 +36,14 @@ export interface HttpServerOptions {
   readonly clock: Clock;
   /** How long requests under way may take after `stop`. */
   readonly drainMsMax: number;
+  readonly connectionsMax: number;
 }
 
-/** How long a request may take to arrive, its body included. */
+/** How long a request may take to arrive, its body included, and how long its headers. */
 const requestMsMax = 30_000;
+const headersMsMax = 10_000;
+/** How often Node looks for requests past that. The oldest come first, so a look costs what it finds. */
+const arrivalCheckMs = 1_000;
 const silenceMsMax = 45_000;
 const headerBytesMax = 16 * 1024;
 const listensMsMax = 1_000;
@@ -51,6 +56,8 @@ interface RequestState {
   rateHeaders: Readonly<Record<string, string>> | null;
   /** Set until a request whose cost is known only after its body is read has paid. */
   owed: ((tokens: number) => void) | null;
+  /** What its body takes, where that is counted. */
+  room: BodyRoom | null;
   readonly bucket: string;
   readonly bodyLimit: BodyLimit;
   readonly startedAtMs: number;
@@ -63,11 +70,15 @@ export class HttpServer implements Service {
   readonly name = 'http';
   readonly #options: HttpServerOptions;
   readonly #fastify: FastifyInstance;
+  readonly #connections: Connections;
   #stopping: Promise<void> | null = null;
 
   constructor(options: HttpServerOptions) {
     this.#options = options;
     this.#fastify = createFastify(options);
+    const { connectionsMax, telemetry } = options;
+    const onPressure = (what: string): void => telemetry.connectionPressure.inc({ what });
+    this.#connections = new Connections(this.#fastify.server, { clock: systemClock, connectionsMax, onPressure });
     // A connection that is kept alive after its last reply would hold up the stop until its end.
     this.#fastify.addHook('onSend', (_request, reply, _payload, done) => {
       if (this.#stopping !== null) reply.header('Connection', 'close');
@@ -93,6 +104,14 @@ export class HttpServer implements Service {
     return this.#stopping;
   }
 
+  get openConnections(): number {
+    return this.#connections.open;
+  }
+
+  get idleConnections(): number {
+    return this.#connections.idle;
+  }
+
   /** `http://host:port`, after `start`. */
   get address(): string {
     const { address, port, family } = this.#fastify.server.address() as AddressInfo;
@@ -103,25 +122,32 @@ export class HttpServer implements Service {
     const { drainMsMax } = this.#options;
     // Sockets close in the system's time, whatever clock the product runs on.
     const cancelHardStop = systemClock.after(drainMsMax, () => this.#fastify.server.closeAllConnections());
+    const endSweeps = this.#sweepIdle();
     try {
       await this.#untilQuiet();
       await this.#fastify.close();
     } finally {
       cancelHardStop();
+      endSweeps();
     }
+  }
+
+  /** Closes idle connections, also those that never sent a request. Not at once: a request may be on its way. */
+  #sweepIdle(): () => void {
+    const connections = this.#connections;
+    let cancel = systemClock.after(idleMsMax, sweep);
+    function sweep(): void {
+      connections.closeIdle(idleMsMax);
+      cancel = systemClock.after(quietCheckMs, sweep);
+    }
+    return () => cancel();
   }
 
   /** Every reply says `Connection: close` by now, so connections end as their requests do. */
   async #untilQuiet(): Promise<void> {
     const { drainMsMax } = this.#options;
-    const { server } = this.#fastify;
-    const startedAtMs = systemClock.monotonic();
-    const endsAtMs = startedAtMs + Math.min(listensMsMax, drainMsMax);
-    while (systemClock.monotonic() < endsAtMs) {
-      // Not at once: a request may be on its way on a connection that seems idle.
-      if (systemClock.monotonic() - startedAtMs >= idleMsMax) server.closeIdleConnections();
-      const open = await promisify(server.getConnections.bind(server))();
-      if (open === 0) return;
+    const endsAtMs = systemClock.monotonic() + Math.min(listensMsMax, drainMsMax);
+    while (systemClock.monotonic() < endsAtMs && this.#connections.open > 0) {
       await new Promise<void>((resume) => {
         systemClock.after(quietCheckMs, resume);
       });
@@ -146,7 +172,12 @@ function createFastify(options: HttpServerOptions): FastifyInstance {
     // An id that is too long to be one is an id that does not exist.
     routerOptions: { maxParamLength: headerBytesMax },
     // Node would answer a request without Host by itself, with a bare 400; the hook below refuses it in our words.
-    http: { maxHeaderSize: headerBytesMax, requireHostHeader: false },
+    http: {
+      maxHeaderSize: headerBytesMax,
+      requireHostHeader: false,
+      headersTimeout: headersMsMax,
+      connectionsCheckingInterval: arrivalCheckMs,
+    },
     genReqId: requestIdOf,
     clientErrorHandler: answerClientError,
     frameworkErrors: (error, request, reply) => {
@@ -210,7 +241,15 @@ function addRoute(
     bodyLimit: bodyLimit.bytesMax,
     onRequest: (request, reply, done) => {
       const startedAtMs = clock.monotonic();
-      const state: RequestState = { identity: null, rateHeaders: null, owed: null, bucket, bodyLimit, startedAtMs };
+      const state: RequestState = {
+        identity: null,
+        rateHeaders: null,
+        owed: null,
+        room: null,
+        bucket,
+        bodyLimit,
+        startedAtMs,
+      };
       states.set(request, state);
       const { headers } = request.raw;
       const admit = (caller: Awaited<ReturnType<typeof admitCaller>>): void => {
@@ -218,7 +257,7 @@ function addRoute(
         admitBody(bodyLimit, route, headers);
         if (route.cost === 'counted') state.owed = (tokens) => pay(state, tokens);
         else pay(state, 1);
-        if (route.bodyLimit !== undefined) budgets.bodies.reserve(reply.raw, state.identity, headers, bodyLimit);
+        state.room = budgets.bodies.reserve(reply.raw, state.identity, headers, bodyLimit);
       };
       try {
         const caller = admitCaller(admission, route, headers);
@@ -239,11 +278,10 @@ function addRoute(
         throw new Problem('not_acceptable', `The answer is ${replyTypes.join(' or ')}. Accept it.`);
       }
       // Also where the size is not known before: what is held already may be too much.
-      const { replies, bodies } = budgets;
+      const { replies } = budgets;
       if (route.bucket === 'read' || route.bucket === 'consume') replies.reserve(reply.raw, route.replyBytesMax ?? 0);
       const raw = await readRaw(request, bodyLimit);
-      const isInflated = raw !== request.body;
-      if (route.bodyLimit !== undefined && isInflated) bodies.count(reply.raw, state?.identity ?? null, raw.length);
+      state?.room?.arrived(raw.length);
       let query: Record<string, unknown>;
       try {
         query = readQuery(request.raw.url ?? '');

@@ -21,6 +21,7 @@ export function testConfig(storage: TestStorage, overrides: Partial<Config> = {}
     logLevel: 'silent',
     metricsPort: null,
     shutdownSeconds: 5,
+    connectionsMax: 10_000,
     dbPool: 10,
     queueBytesMax: 64 * 1024 * 1024,
     queueAgeMsMax: 5_000,
