@@ -2,6 +2,7 @@ import type { Clock } from '../clock.js';
 import { Problem } from '../errors.js';
 import type { NewEvent } from '../event-log/new-event.js';
 import type { Service } from '../lifecycle.js';
+import { DrainTime } from './drain-time.js';
 import { FairQueue } from './fair-queue.js';
 import type { GroupCommitOptions, StoredOrRefused } from './group-commit.js';
 import { overloaded, shuttingDown } from './refusals.js';
@@ -33,6 +34,7 @@ export class AtomicCommit implements Service {
   readonly name = 'atomic commit';
   readonly #options: AtomicCommitOptions;
   readonly #queue: FairQueue<Entry>;
+  readonly #drain: DrainTime;
   #waitingEvents = 0;
   #writing: Promise<void> | null = null;
   #stopped = false;
@@ -41,6 +43,7 @@ export class AtomicCommit implements Service {
   constructor(options: AtomicCommitOptions) {
     this.#options = options;
     this.#queue = new FairQueue(options.queueBytesMax);
+    this.#drain = new DrainTime(options.clock, options.queueAgeMsMax);
   }
 
   get waitingEvents(): number {
@@ -82,10 +85,17 @@ export class AtomicCommit implements Service {
         resolve,
         reject,
       };
-      if (!this.#queue.add(entry)) return reject(overloaded('too many atomic batches are waiting to be stored'));
+      const waitsTooLong = this.#drain.msFor(this.#queue.ahead(entry.org).items) > this.#options.queueAgeMsMax;
+      if (waitsTooLong || !this.#queue.add(entry)) {
+        return reject(this.#overloaded('too many atomic batches are waiting to be stored'));
+      }
       this.#waitingEvents += events.length;
       this.#writing ??= this.#writeAll();
     });
+  }
+
+  #overloaded(what: string): Problem {
+    return overloaded(what, this.#drain.secondsFor(1 + this.#queue.size));
   }
 
   async #writeAll(): Promise<void> {
@@ -93,7 +103,7 @@ export class AtomicCommit implements Service {
       const { events, resolve, reject } = entry;
       this.#waitingEvents -= events.length;
       try {
-        const results = await this.#options.store(events);
+        const results = await this.#drain.measure(this.#options.store(events));
         // One event's receipt must never go to another.
         if (results.length !== events.length) throw new Error(`${results.length} outcomes for ${events.length} events`);
         resolve(results);
@@ -110,7 +120,7 @@ export class AtomicCommit implements Service {
     this.#cancelAgeCheck = clock.after(queueAgeMsMax / 4, () => {
       for (const entry of this.#queue.takeOlder(clock.monotonic() - queueAgeMsMax)) {
         this.#waitingEvents -= entry.events.length;
-        entry.reject(overloaded('the batch waited too long for its turn to be stored'));
+        entry.reject(this.#overloaded('the batch waited too long for its turn to be stored'));
       }
       this.#checkAges();
     });

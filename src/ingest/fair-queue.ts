@@ -11,10 +11,18 @@ interface OrgQueue<T> {
   head: number;
   /** Bytes this org may still take in its turn (deficit round robin). */
   credit: number;
+  bytes: number;
 }
 
 /** What one org may take in its turn, in bytes. */
 export const quantumBytes = 64 * 1024;
+
+/**
+ * The last eighth of the room is for orgs that hold next to nothing: floods fill the rest, and never take the room that another org's single
+ * event needs.
+ */
+const floodShareMax = 7 / 8;
+const littleShareMax = 1 / 256;
 
 /**
  * First in, first out within an org; between orgs, turns of equal bytes (deficit round robin, Shreedhar and Varghese 1995), so that one
@@ -42,11 +50,27 @@ export class FairQueue<T extends Waiting> {
   add(item: T): boolean {
     if (this.#bytes + item.bytes > this.#bytesMax) return false;
     const queue = this.#queues.get(item.org);
-    if (queue === undefined) this.#queues.set(item.org, { items: [item], head: 0, credit: 0 });
-    else queue.items.push(item);
+    const holdsLittle = (queue?.bytes ?? 0) < littleShareMax * this.#bytesMax;
+    if (!holdsLittle && this.#bytes + item.bytes > floodShareMax * this.#bytesMax) return false;
+    if (queue === undefined) this.#queues.set(item.org, { items: [item], head: 0, credit: 0, bytes: item.bytes });
+    else {
+      queue.items.push(item);
+      queue.bytes += item.bytes;
+    }
     this.#bytes += item.bytes;
     this.#items++;
     return true;
+  }
+
+  /** What leaves, at most, before an item of this org that comes now: turns are equal, so it is as much of every other org as of its own. */
+  ahead(org: string): { readonly items: number; readonly bytes: number } {
+    const queue = this.#queues.get(org);
+    if (queue === undefined) return { items: 0, bytes: 0 };
+    const orgs = this.#queues.size;
+    return {
+      items: Math.min(this.#items, (queue.items.length - queue.head) * orgs),
+      bytes: Math.min(this.#bytes, queue.bytes * orgs),
+    };
   }
 
   /** The next batch: at most `itemsMax` items and, but for a single larger one, `bytesMax` bytes. Orgs left waiting come first next time. */
@@ -90,6 +114,7 @@ export class FairQueue<T extends Waiting> {
 
   #removeHead(org: string, queue: OrgQueue<T>, item: T): void {
     queue.head++;
+    queue.bytes -= item.bytes;
     this.#bytes -= item.bytes;
     this.#items--;
     if (queue.head === queue.items.length) {

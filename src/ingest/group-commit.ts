@@ -3,6 +3,7 @@ import { Problem } from '../errors.js';
 import type { Appended, BatchOutcome } from '../event-log/append.js';
 import type { NewEvent } from '../event-log/new-event.js';
 import type { Service } from '../lifecycle.js';
+import { DrainTime } from './drain-time.js';
 import { FairQueue } from './fair-queue.js';
 import { overloaded, shuttingDown } from './refusals.js';
 
@@ -21,7 +22,7 @@ export interface GroupCommitOptions {
   readonly refusal?: () => Problem | null;
   /** Events waiting for their batch, over all orgs. Beyond it a request is refused at once. */
   readonly queueBytesMax: number;
-  /** How long an event may wait for its batch to begin. */
+  /** How long an event may wait for its batch to begin. One that would wait longer, as it seems, is refused at once. */
   readonly queueAgeMsMax: number;
 }
 
@@ -47,6 +48,7 @@ export class GroupCommit implements Service {
   readonly name = 'group commit';
   readonly #options: GroupCommitOptions;
   readonly #queue: FairQueue<Entry>;
+  readonly #drain: DrainTime;
   #writing: Promise<void> | null = null;
   #stopped = false;
   #cancelAgeCheck: (() => void) | null = null;
@@ -54,6 +56,7 @@ export class GroupCommit implements Service {
   constructor(options: GroupCommitOptions) {
     this.#options = options;
     this.#queue = new FairQueue(options.queueBytesMax);
+    this.#drain = new DrainTime(options.clock, options.queueAgeMsMax);
   }
 
   get waitingEvents(): number {
@@ -88,8 +91,8 @@ export class GroupCommit implements Service {
     return new Promise((settle) => {
       const bytes = heldBytes(event.payload) + entryBytes;
       const enqueuedAtMs = this.#options.clock.monotonic();
-      if (!this.#queue.add({ org: event.org, bytes, enqueuedAtMs, event, index: 0, settle }))
-        settle({ refused: full() });
+      const entry = { org: event.org, bytes, enqueuedAtMs, event, index: 0, settle };
+      if (this.#waitsTooLong(event.org) || !this.#queue.add(entry)) settle({ refused: this.#full() });
       else this.#writing ??= this.#writeAll();
     });
   }
@@ -114,8 +117,9 @@ export class GroupCommit implements Service {
       };
       for (const [index, event] of events.entries()) {
         const bytes = event.payload.length + shareBytes;
-        if (this.#queue.add({ org: event.org, bytes, enqueuedAtMs, event, index, settle })) continue;
-        const refusal = full();
+        const entry = { org: event.org, bytes, enqueuedAtMs, event, index, settle };
+        if (!this.#waitsTooLong(event.org) && this.#queue.add(entry)) continue;
+        const refusal = this.#full();
         if (index === 0) return reject(refusal);
         for (let rest = index; rest < events.length; rest++) settle({ refused: refusal }, rest);
         break;
@@ -127,6 +131,21 @@ export class GroupCommit implements Service {
 
   #refusal(): Problem | null {
     return this.#stopped ? shuttingDown() : (this.#options.refusal?.() ?? null);
+  }
+
+  /** Whether an event of this org that comes now would be too old before its turn. Never with less than a batch before it. */
+  #waitsTooLong(org: string): boolean {
+    const { items, bytes } = this.#queue.ahead(org);
+    return this.#drain.msFor(Math.floor(this.#batches(items, bytes))) > this.#options.queueAgeMsMax;
+  }
+
+  #batches(items: number, bytes: number): number {
+    return Math.max(items / this.#options.batchEventsMax(), bytes / this.#options.batchBytesMax);
+  }
+
+  /** Told to come again when all that waits now is gone, and the batch that is being written. */
+  #full(what = 'too many events are waiting to be stored'): Problem {
+    return overloaded(what, this.#drain.secondsFor(1 + this.#batches(this.#queue.size, this.#queue.bytes)));
   }
 
   async #writeAll(): Promise<void> {
@@ -153,7 +172,7 @@ export class GroupCommit implements Service {
 
   async #store(batch: readonly Entry[]): Promise<readonly StoredOrRefused[]> {
     try {
-      const results = await this.#options.store(batch.map((entry) => entry.event));
+      const results = await this.#drain.measure(this.#options.store(batch.map((entry) => entry.event)));
       // One event's receipt must never go to another.
       if (results.length !== batch.length) throw new Error(`${results.length} outcomes for ${batch.length} events`);
       return results;
@@ -167,7 +186,7 @@ export class GroupCommit implements Service {
     const { clock, queueAgeMsMax } = this.#options;
     this.#cancelAgeCheck = clock.after(queueAgeMsMax / 4, () => {
       for (const entry of this.#queue.takeOlder(clock.monotonic() - queueAgeMsMax)) {
-        entry.settle({ refused: overloaded('the event waited too long for its turn to be stored') }, entry.index);
+        entry.settle({ refused: this.#full('the event waited too long for its turn to be stored') }, entry.index);
       }
       this.#checkAges();
     });
@@ -178,8 +197,4 @@ export class GroupCommit implements Service {
 function heldBytes(payload: Buffer): number {
   const { byteLength } = payload.buffer;
   return byteLength > Buffer.poolSize ? byteLength : payload.length;
-}
-
-function full(): Problem {
-  return overloaded('too many events are waiting to be stored');
 }

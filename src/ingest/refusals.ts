@@ -2,10 +2,9 @@
 import { StorageError } from '../db/database.js';
 import { Problem } from '../errors.js';
 
-export function overloaded(what: string): Problem {
-  return new Problem('overloaded', `Not stored: ${what}. Send it again after the time in Retry-After.`, {
-    retryAfterSeconds: 1,
-  });
+export function overloaded(what: string, retryAfterSeconds: number): Problem {
+  const detail = `Not stored: ${what}. Send it again after the time in Retry-After.`;
+  return new Problem('overloaded', detail, { retryAfterSeconds });
 }
 
 export function shuttingDown(): Problem {

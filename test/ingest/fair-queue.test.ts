@@ -41,7 +41,10 @@ describe('the fair queue', () => {
         for (const [now, step] of all.entries()) {
           if (step.kind === 'add') {
             const item = { org: step.org, bytes: step.bytes, enqueuedAtMs: now, number: now };
-            const fits = sum(waiting) + item.bytes <= bytesMax;
+            const free = bytesMax - sum(waiting);
+            const ofOrg = sum(waiting.filter(({ org }) => org === item.org));
+            const isReserved = free - item.bytes < bytesMax / 8;
+            const fits = item.bytes <= free && (!isReserved || ofOrg < bytesMax / 256);
             assert.equal(queue.add(item), fits);
             if (fits) waiting.push(item);
           } else if (step.kind === 'take') {
@@ -110,6 +113,20 @@ describe('the fair queue', () => {
       }),
       { numRuns: 200 },
     );
+  });
+
+  it('has room for the single event of an org, however many others flood it', () => {
+    for (const floods of [1, 2, 20]) {
+      const queue = new FairQueue<Item>(1_000_000);
+      for (let turn = 0; turn < 3; turn++) {
+        for (let i = 0; i < floods; i++) {
+          while (queue.add({ org: `flood ${i}`, bytes: 1_000, enqueuedAtMs: 0, number: 0 }));
+        }
+      }
+      assert.ok(queue.bytes > 850_000, `${floods} floods may use the most of it`);
+      assert.ok(queue.add({ org: 'single', bytes: 1_000, enqueuedAtMs: 0, number: 0 }));
+      assert.ok(!queue.add({ org: 'flood 0', bytes: 10_000, enqueuedAtMs: 0, number: 0 }));
+    }
   });
 
   it('keeps its order also after thousands of items have come and gone', () => {

@@ -138,8 +138,49 @@ describe('group commit', () => {
     await ingest.stop();
   });
 
+  it('tells the refused when all that waits will be gone, and then it is', async () => {
+    const { clock, slow, ingest } = start({ queueBytesMax: 100_000, queueAgeMsMax: 10_000 });
+    const write = async (): Promise<void> => {
+      await slow.begun();
+      clock.advance(400);
+      slow.finish();
+    };
+    const first = ingest.add(newEvent('1', '0'));
+    await write();
+    await first;
+    const answers = Array.from({ length: 60 }, () => ingest.add(newEvent('1', '0')));
+    const refused = await Promise.race(answers);
+    assert.ok('refused' in refused && refused.refused.code === 'overloaded');
+    const batches = 1 + ingest.waitingEvents / limits.batchEventsMax();
+    assert.equal(refused.refused.retryAfterSeconds, Math.ceil((batches * 400) / 1000));
+    const untilMs = clock.monotonic() + 1_000 * (refused.refused.retryAfterSeconds ?? 0);
+    while (clock.monotonic() + 400 <= untilMs && ingest.waitingEvents > 0) await write();
+    assert.equal(ingest.waitingEvents, 0);
+    const again = ingest.add(newEvent('1', '0'));
+    await finishAll(slow, ingest.stop());
+    assert.ok('appended' in (await again));
+    await Promise.all(answers);
+  });
+
+  it('refuses at once what would wait too long, but never for the flood of another org', async () => {
+    const { clock, slow, ingest } = start();
+    const first = ingest.add(newEvent('1', '0'));
+    await slow.begun();
+    clock.advance(400);
+    slow.finish();
+    await first;
+    // At 400 ms a batch of 8, whoever has three batches before it would wait longer than the 1,000 ms there are.
+    const flood = Array.from({ length: 100 }, () => ingest.add(newEvent('1', '0')));
+    assert.equal(ingest.waitingEvents, 24);
+    const single = ingest.add(newEvent('2', '0'));
+    assert.equal(ingest.waitingEvents, 25);
+    await finishAll(slow, ingest.stop());
+    assert.ok('appended' in (await single));
+    assert.equal((await Promise.all(flood)).filter((result) => 'appended' in result).length, 24);
+  });
+
   it('counts what a small payload holds in memory: the whole of the body it came in', async () => {
-    const { slow, ingest } = start({ queueBytesMax: 1_000_000 });
+    const { slow, ingest } = start({ queueBytesMax: 1_100_000 });
     const answers = [ingest.add(newEvent('1', '0'))];
     await slow.begun();
     for (let i = 0; i < 10; i++) {

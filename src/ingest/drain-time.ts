@@ -1,0 +1,42 @@
+import type { Clock } from '../clock.js';
+
+/** How much the newest batch counts against those before it: about the last ten make up the estimate. */
+const newestWeight = 0.2;
+
+/** How long a queue takes to drain, judged by how long its batches have taken of late. */
+export class DrainTime {
+  readonly #clock: Clock;
+  readonly #msMax: number;
+  #batchMs = 0;
+  #begunAtMs: number | null = null;
+
+  /** `msMax`: nothing waits longer than this, so that no estimate is longer. */
+  constructor(clock: Clock, msMax: number) {
+    this.#clock = clock;
+    this.#msMax = msMax;
+  }
+
+  /** Measures a batch from its begin to its end, however it ends. */
+  async measure<T>(batch: Promise<T>): Promise<T> {
+    const begunAtMs = this.#clock.monotonic();
+    this.#begunAtMs = begunAtMs;
+    try {
+      return await batch;
+    } finally {
+      const ms = this.#clock.monotonic() - begunAtMs;
+      this.#batchMs = this.#batchMs === 0 ? ms : this.#batchMs + newestWeight * (ms - this.#batchMs);
+      this.#begunAtMs = null;
+    }
+  }
+
+  /** How long so many batches take. One that is under way and takes longer than usual is a sign that they will, too. */
+  msFor(batches: number): number {
+    const elapsedMs = this.#begunAtMs === null ? 0 : this.#clock.monotonic() - this.#begunAtMs;
+    return batches * Math.max(this.#batchMs, elapsedMs);
+  }
+
+  /** After how many seconds so many batches are gone: what a refused client is told. At least one. */
+  secondsFor(batches: number): number {
+    return Math.max(1, Math.ceil(Math.min(this.#msMax, this.msFor(batches)) / 1000));
+  }
+}
