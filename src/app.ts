@@ -4,6 +4,7 @@ import { systemClock } from './clock.js';
 import type { Config } from './config.js';
 import type { Database } from './db/database.js';
 import type { EmbeddedDatabase } from './db/embedded.js';
+import type { PoolStats } from './db/session-pool.js';
 import type { Logger } from './log.js';
 import type { AdminToken, FirstStart } from './tenancy/first-start.js';
 
@@ -24,7 +25,7 @@ export interface RunningServer {
   stop(): Promise<void>;
 }
 
-export type DatabaseStats = () => { sessionsInUse: number; waiting: number };
+export type DatabaseStats = () => PoolStats;
 
 /**
  * Opens the database, brings its schema up to date and listens. Resolves when events can be taken. On a failure everything that was

@@ -197,6 +197,8 @@ export async function composeServer(parts: Parts): Promise<RunningServer> {
     eventStreams: () => streams.open,
     sessionsInUse: () => stats().sessionsInUse,
     sessionsWaiting: () => stats().waiting,
+    sessionSeconds: () => stats().serviceMs / 1000,
+    sessionsRefused: () => stats().refused,
   });
 
   const metrics = config.metricsPort === null ? [] : [new MetricsServer(config.host, config.metricsPort, telemetry)];

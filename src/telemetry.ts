@@ -32,6 +32,8 @@ export interface Gauges {
   readonly eventStreams: () => number;
   readonly sessionsInUse: () => number;
   readonly sessionsWaiting: () => number;
+  readonly sessionSeconds: () => number;
+  readonly sessionsRefused: () => number;
 }
 
 /** The same of the embedded engine. */
@@ -157,6 +159,12 @@ export function registerGauges({ registry }: Telemetry, gauges: Gauges): void {
   gauge('sluice_event_streams', 'Streams of events that are open.', gauges.eventStreams);
   gauge('sluice_db_sessions_in_use', 'Database sessions at work.', gauges.sessionsInUse);
   gauge('sluice_db_sessions_waiting', 'Callers waiting for a database session.', gauges.sessionsWaiting);
+  gauge('sluice_db_session_seconds', 'How long a caller keeps a database session, of late.', gauges.sessionSeconds);
+  gauge(
+    'sluice_db_sessions_refused',
+    'Callers refused since the start, since they would wait too long.',
+    gauges.sessionsRefused,
+  );
 }
 
 /** Returns what a task of maintenance is told of, once it is done. */

@@ -75,9 +75,10 @@ export interface Database {
  * Why a call on the database failed:
  * - `sql`: the server refused a statement (`sqlstate` says why); nothing of the transaction is stored.
  * - `unavailable`: no session could be had, or it broke before COMMIT was sent; nothing of the transaction is stored.
+ * - `overloaded`: an org's work that would have waited too long for a session; nothing of it was begun.
  * - `outcome_unknown`: the session broke after COMMIT was sent; the transaction may be stored or not.
  */
-export type StorageErrorKind = 'sql' | 'unavailable' | 'outcome_unknown';
+export type StorageErrorKind = 'sql' | 'unavailable' | 'overloaded' | 'outcome_unknown';
 
 export class StorageError extends Error {
   override readonly name = 'StorageError';
@@ -85,15 +86,23 @@ export class StorageError extends Error {
   readonly sqlstate: string | undefined;
   /** Where a COPY failed, as the server says it (`COPY events, line 3, column payload`). For the log and for splitting a batch. */
   readonly where: string | undefined;
+  /** Of `overloaded`: when what waits now will be done. */
+  readonly retryAfterSeconds: number | undefined;
 
   constructor(
     kind: StorageErrorKind,
     message: string,
-    options: { sqlstate?: string | undefined; where?: string | undefined; cause?: unknown } = {},
+    options: {
+      sqlstate?: string | undefined;
+      where?: string | undefined;
+      retryAfterSeconds?: number;
+      cause?: unknown;
+    } = {},
   ) {
     super(message, { cause: options.cause });
     this.kind = kind;
     this.sqlstate = options.sqlstate;
     this.where = options.where;
+    this.retryAfterSeconds = options.retryAfterSeconds;
   }
 }

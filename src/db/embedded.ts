@@ -10,6 +10,7 @@ import { compileEngine, EngineProcess } from './embedded-process.js';
 import { verifyDurability } from './embedded-self-test.js';
 import { lockFolder } from './folder-lock.js';
 import type { FolderLock } from './folder-lock.js';
+import type { PoolStats } from './session-pool.js';
 import { SessionPool } from './session-pool.js';
 import type { WireSession } from './wire-session.js';
 
@@ -231,10 +232,9 @@ export class EmbeddedDatabase implements Database {
     );
   }
 
-  stats(): { sessionsInUse: number; waiting: number; fsyncs: number; reopens: number; memoryBytes: number } {
+  stats(): PoolStats & { fsyncs: number; reopens: number; memoryBytes: number } {
     return {
-      sessionsInUse: this.#pool.inUse,
-      waiting: this.#pool.waiting,
+      ...this.#pool.stats(),
       fsyncs: this.fsyncs,
       reopens: Math.max(0, this.#opens - 1),
       memoryBytes: this.#current?.engine.memoryBytes ?? 0,

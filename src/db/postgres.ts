@@ -3,6 +3,7 @@ import type { Clock } from '../clock.js';
 import { StorageError } from './database.js';
 import type { Database, QueryResult, Scope, Statement, Transaction } from './database.js';
 import { PostgresListener } from './postgres-listener.js';
+import type { PoolStats } from './session-pool.js';
 import { SessionPool } from './session-pool.js';
 import { WireSession } from './wire-session.js';
 
@@ -14,7 +15,7 @@ export interface PostgresOptions {
   readonly onLog: (line: string) => void;
   /** All sessions of this process but the one that listens; one of them is for ingest alone. Default 10, at least 2. */
   readonly sessionsMax?: number;
-  /** Default 1,000. */
+  /** Default 10,000. */
   readonly waitersMax?: number;
   /** Longest wait for a session. Default 5,000. */
   readonly waitMsMax?: number;
@@ -70,7 +71,7 @@ export class PostgresDatabase implements Database {
     clock,
     onLog,
     sessionsMax = 10,
-    waitersMax = 1_000,
+    waitersMax = 10_000,
     waitMsMax = 5_000,
     stallMsMax = 15_000,
   }: PostgresOptions) {
@@ -110,8 +111,9 @@ export class PostgresDatabase implements Database {
     return this.#listener.listen(channel, onNotify, onGap);
   }
 
-  stats(): { sessionsInUse: number; waiting: number } {
+  stats(): PoolStats {
     return {
+      ...this.#pool.stats(),
       sessionsInUse: this.#pool.inUse + this.#ingestLane.inUse,
       waiting: this.#pool.waiting + this.#ingestLane.waiting,
     };

@@ -1,6 +1,7 @@
 import type { Clock } from '../clock.js';
 import { StorageError } from './database.js';
 import type { QueryResult, Scope, Statement, Transaction } from './database.js';
+import { SessionQueue } from './session-queue.js';
 import type { WireSession } from './wire-session.js';
 
 export interface SessionPoolOptions {
@@ -12,7 +13,19 @@ export interface SessionPoolOptions {
   readonly open: () => Promise<WireSession>;
 }
 
+export interface PoolStats {
+  readonly sessionsInUse: number;
+  readonly waiting: number;
+  /** How long a session is at work for one caller, of late. */
+  readonly serviceMs: number;
+  /** Work of tenants that was refused since it would have waited too long. */
+  readonly refused: number;
+}
+
 export type Priority = 'read' | 'write';
+
+/** Whose work it is: an org's, or null for the program's own. */
+type Org = string | null;
 
 interface Waiter {
   readonly resolve: (session: WireSession) => void;
@@ -20,22 +33,34 @@ interface Waiter {
   readonly cancelTimeout: () => void;
 }
 
-/** After this many reads in a row a waiting write gets its turn: reads go first, but cannot starve writes. */
-const readsInARowMax = 16;
+/** After this many reads in a row a waiting write gets its turn: reads go first, but cannot starve acknowledgements and ingest. */
+const readsInARowMax = 4;
+/**
+ * A tenant's work that would wait longer than this for a session, as it seems, is refused at once: what it can wait for adapts to how long work takes. Reads
+ * are refused first.
+ */
+const expectedWaitMsMax: Readonly<Record<Priority, number>> = { read: 2_000, write: 4_000 };
+/** How much the newest work counts against all before it: about the last twenty make up how long work takes. */
+const newestWeight = 0.05;
 
 /**
- * A bounded number of sessions, opened when needed, and a bounded wait for one of them. Reads are served before writes. A session that has
+ * A bounded number of sessions, opened when needed, and a bounded wait for one of them. Reads are served before writes, and orgs in turns. A session that has
  * ended counts until nothing of it is left, so that the embedded engine never has two on one folder.
  */
 export class SessionPool {
   readonly #options: SessionPoolOptions;
   readonly #idle: WireSession[] = [];
   readonly #busy = new Set<WireSession>();
-  readonly #waiters: Record<Priority, Set<Waiter>> = { read: new Set(), write: new Set() };
+  readonly #waiters: Readonly<Record<Priority, SessionQueue<Waiter>>> = {
+    read: new SessionQueue(),
+    write: new SessionQueue(),
+  };
   /** Every session that is open or not yet quite gone. */
   readonly #alive = new Set<WireSession>();
   #opening = 0;
   #readsInARow = 0;
+  #serviceMs = 0;
+  #refused = 0;
   #closing: Promise<void> | undefined;
   #onQuiet: () => void = () => {};
 
@@ -51,12 +76,26 @@ export class SessionPool {
     return this.#waiters.read.size + this.#waiters.write.size;
   }
 
-  /** Runs `work` with a session of its own. Rejects with kind `unavailable` when none is to be had in time. */
-  async use<T>(priority: Priority, work: (session: WireSession) => Promise<T>): Promise<T> {
-    const session = await this.#acquire(priority, this.#options.waitMsMax);
+  stats(): PoolStats {
+    return {
+      sessionsInUse: this.inUse,
+      waiting: this.waiting,
+      serviceMs: this.#serviceMs,
+      refused: this.#refused,
+    };
+  }
+
+  /**
+   * Runs `work` with a session of its own. Rejects with kind `unavailable` when none is to be had in time, and with `overloaded`, at once, where it
+   * is an org's and too much waits.
+   */
+  async use<T>(priority: Priority, work: (session: WireSession) => Promise<T>, org: Org = null): Promise<T> {
+    const session = await this.#acquire(priority, org, this.#options.waitMsMax);
+    const begunAtMs = this.#options.clock.monotonic();
     try {
       return await work(session);
     } finally {
+      this.#serviceMs += newestWeight * (this.#options.clock.monotonic() - begunAtMs - this.#serviceMs);
       this.#release(session);
     }
   }
@@ -68,7 +107,8 @@ export class SessionPool {
 
   /** As `Database.transaction`. */
   transaction<T>(scope: Scope, work: (tx: Transaction) => Promise<T>): Promise<T> {
-    return this.use(scope.priority ?? 'write', (session) => session.transaction(scope, work));
+    const org = scope.role === 'app' ? (scope.org ?? null) : null;
+    return this.use(scope.priority ?? 'write', (session) => session.transaction(scope, work), org);
   }
 
   /** As `Database.query`. */
@@ -85,7 +125,7 @@ export class SessionPool {
 
   /** Has a session open, without using it. Waits as long as opening takes: a recovery may be long. */
   async prepare(): Promise<void> {
-    this.#release(await this.#acquire('read', undefined));
+    this.#release(await this.#acquire('read', null, undefined));
   }
 
   /** Refuses new work, waits for the work under way (at most `graceMs`), then ends every session. Idempotent. */
@@ -95,9 +135,9 @@ export class SessionPool {
   }
 
   async #close(graceMs: number): Promise<void> {
-    for (const lane of Object.values(this.#waiters)) {
-      for (const waiter of lane)
-        settle(lane, waiter).reject(new StorageError('unavailable', 'the database is closing'));
+    for (const waiter of Object.values(this.#waiters).flatMap((lane) => lane.takeAll())) {
+      waiter.cancelTimeout();
+      waiter.reject(new StorageError('unavailable', 'the database is closing'));
     }
     const quiet = new Promise<void>((resolve) => {
       this.#onQuiet = resolve;
@@ -111,23 +151,44 @@ export class SessionPool {
     await Promise.all([...this.#alive].map((session) => session.ended));
   }
 
-  #acquire(priority: Priority, waitMsMax: number | undefined): Promise<WireSession> {
+  #acquire(priority: Priority, org: Org, waitMsMax: number | undefined): Promise<WireSession> {
     const { clock, waitersMax } = this.#options;
     if (this.#closing) return Promise.reject(new StorageError('unavailable', 'the database is closed'));
+    const lane = this.#waiters[priority];
+    const name = org ?? '';
+    if (org !== null && (this.#expectedWaitMs(name) > expectedWaitMsMax[priority] || !lane.hasRoom(name, waitersMax))) {
+      return Promise.reject(this.#overloaded());
+    }
     if (this.waiting >= waitersMax) {
       return Promise.reject(new StorageError('unavailable', `more than ${waitersMax} wait for a database session`));
     }
     return new Promise((resolve, reject) => {
-      const lane = this.#waiters[priority];
       const expire = (): void => {
-        lane.delete(waiter);
+        lane.delete(name, waiter);
         reject(new StorageError('unavailable', `no database session was free within ${waitMsMax} ms`));
       };
       const cancelTimeout = waitMsMax === undefined ? () => {} : clock.after(waitMsMax, expire);
       const waiter: Waiter = { resolve, reject, cancelTimeout };
-      lane.add(waiter);
+      lane.add(name, waiter);
       this.#serve();
     });
+  }
+
+  /** Of an org whose work comes now. Nothing, while less waits before it than there are sessions. */
+  #expectedWaitMs(org: string): number {
+    const ahead = this.#waiters.read.ahead(org) + this.#waiters.write.ahead(org);
+    return this.#msFor(ahead);
+  }
+
+  #msFor(work: number): number {
+    return Math.floor(work / this.#options.sessionsMax) * this.#serviceMs;
+  }
+
+  #overloaded(): StorageError {
+    this.#refused++;
+    const drainedMs = Math.min(this.#options.waitMsMax, this.#msFor(this.waiting));
+    const retryAfterSeconds = Math.max(1, Math.ceil(drainedMs / 1000));
+    return new StorageError('overloaded', 'too much waits for a database session', { retryAfterSeconds });
   }
 
   #release(session: WireSession): void {
@@ -179,14 +240,9 @@ export class SessionPool {
     const readsFirst = read.size > 0 && (write.size === 0 || this.#readsInARow < readsInARowMax);
     this.#readsInARow = readsFirst ? this.#readsInARow + 1 : 0;
     const lane = readsFirst ? read : write;
-    const [first] = lane;
+    const first = lane.take();
     if (!first) throw new Error('nobody waits');
-    return settle(lane, first);
+    first.cancelTimeout();
+    return first;
   }
-}
-
-function settle(lane: Set<Waiter>, waiter: Waiter): Waiter {
-  lane.delete(waiter);
-  waiter.cancelTimeout();
-  return waiter;
 }

@@ -48,6 +48,11 @@ function storageProblem(error: StorageError): Problem {
       'The storage was lost while the change was being committed. Look whether it took place, then try again.';
     return new Problem('outcome_unknown', detail, { retryAfterSeconds: 1, cause: error });
   }
+  if (error.kind === 'overloaded') {
+    const detail =
+      'Too much of this organisation waits for the storage. Nothing was done; try again after the time in Retry-After.';
+    return new Problem('overloaded', detail, { retryAfterSeconds: error.retryAfterSeconds ?? 1, cause: error });
+  }
   if (error.kind === 'unavailable' || passingSqlstates.test(error.sqlstate ?? '')) {
     const detail = 'The storage could not be reached. Nothing was changed; try again.';
     return new Problem('storage_unavailable', detail, { retryAfterSeconds: 1, cause: error });

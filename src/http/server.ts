@@ -360,7 +360,9 @@ function sendError(error: unknown, request: FastifyRequest, reply: FastifyReply,
     options.telemetry.rateLimited.inc({ bucket: states.get(request)?.bucket ?? 'none', mode: 'enforce' });
   }
   const line = { request_id: request.id, method: request.method, route: request.routeOptions.url, code: problem.code };
-  if (problem.status >= 500) options.log.warn({ ...line, err: problem.cause }, 'request failed');
+  // A line for each refusal of a flood would be a flood of lines; the metrics count them.
+  if (problem.status >= 500 && problem.code !== 'overloaded')
+    options.log.warn({ ...line, err: problem.cause }, 'request failed');
   else options.log.debug(line, 'request refused');
   reply.header('X-Request-Id', request.id);
   const { status, headers = {}, body, mediaType } = renderProblem(problem, request.id);

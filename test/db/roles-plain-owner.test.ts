@@ -81,7 +81,7 @@ it('a node needs no superuser: on the newer PostgreSQL of the embedded engine', 
     onProgress: () => {},
     clock: systemClock,
     database: connectedAs(role, database),
-    stats: () => ({ sessionsInUse: 0, waiting: 0 }),
+    stats: () => ({ sessionsInUse: 0, waiting: 0, serviceMs: 0, refused: 0 }),
     embedded: null,
   });
   try {
