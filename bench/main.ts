@@ -5,10 +5,11 @@
 import { availableParallelism } from 'node:os';
 import { parseArgs } from 'node:util';
 import { stopServers } from '../test/support/storage.js';
+import { measureFlood } from './flood.js';
 import type { LoadResult } from './load.js';
 import { requireLoadGenerator, runLoad } from './load.js';
 import { measureReads } from './reads.js';
-import type { Target } from './targets.js';
+import type { SluiceTarget, Target } from './targets.js';
 import { startBareServer, startSluice } from './targets.js';
 
 const { values } = parseArgs({
@@ -18,6 +19,7 @@ const { values } = parseArgs({
     connections: { type: 'string', default: '100' },
     bytes: { type: 'string', default: '300' },
     reads: { type: 'boolean', default: false },
+    flood: { type: 'boolean', default: false },
   },
 });
 const [rounds, seconds, connections, bytes] = [values.rounds, values.seconds, values.connections, values.bytes].map(
@@ -26,14 +28,19 @@ const [rounds, seconds, connections, bytes] = [values.rounds, values.seconds, va
 
 requireLoadGenerator();
 const targets: Target[] = [];
+const nodes: SluiceTarget[] = [];
 try {
   targets.push(await startBareServer());
   for (const engine of ['embedded', 'postgres'] as const) {
     const target = await startSluice(engine);
     if (target === null) say('no PostgreSQL on this machine: measured without it');
-    else targets.push(target);
+    else {
+      targets.push(target);
+      nodes.push(target);
+    }
   }
   if (values.reads) await reportReads();
+  else if (values.flood) await reportFlood();
   else report(await measure());
 } finally {
   for (const target of targets) await target.stop();
@@ -59,7 +66,7 @@ async function measure(): Promise<Map<Target, LoadResult[]>> {
 
 async function reportReads(): Promise<void> {
   const rows = [];
-  for (const target of targets.slice(1)) {
+  for (const target of nodes) {
     say(`reads and writes: ${target.name}`);
     const { idleP99, loadedP99, writeRatio } = await measureReads(
       target,
@@ -73,6 +80,23 @@ async function reportReads(): Promise<void> {
       ratio: loadedP99 / idleP99,
       'writes/s against without reads': writeRatio,
     });
+  }
+  // oxlint-disable-next-line no-console -- a table for a person
+  console.table(rows);
+}
+
+async function reportFlood(): Promise<void> {
+  const rows = [];
+  for (const target of nodes) {
+    for (const isLimited of [true, false]) {
+      say(`one org floods${isLimited ? ', within its rate limit' : ''}: ${target.name}`);
+      const load = { connections, seconds, body: eventOf(bytes) };
+      rows.push({
+        target: target.name,
+        'rate limit': isLimited,
+        ...(await measureFlood(target, load, rounds, isLimited)),
+      });
+    }
   }
   // oxlint-disable-next-line no-console -- a table for a person
   console.table(rows);

@@ -38,24 +38,28 @@ export async function measureReads(target: Target, load: Load, rounds: number): 
   return { idleP99: medianOf('idleP99'), loadedP99: medianOf('loadedP99'), writeRatio: medianOf('writeRatio') };
 }
 
-async function readFor(client: Client, path: string, seconds: number): Promise<number[]> {
+function readFor(client: Client, path: string, seconds: number): Promise<number[]> {
+  return timedFor(readsPerSecond, seconds, async () => {
+    const { status } = await client.get(path);
+    if (status !== 200) throw new Error(`a read was answered ${status}`);
+  });
+}
+
+/** How long each of `perSecond` requests took, in milliseconds from when it was due, however long those before it take. */
+export async function timedFor(perSecond: number, seconds: number, ask: () => Promise<void>): Promise<number[]> {
   const startedAt = performance.now();
-  const reads: Promise<number>[] = [];
-  for (let i = 0; i < seconds * readsPerSecond; i++) {
-    const dueAt = startedAt + (i * 1000) / readsPerSecond;
+  const asked: Promise<number>[] = [];
+  for (let i = 0; i < seconds * perSecond; i++) {
+    const dueAt = startedAt + (i * 1000) / perSecond;
     await new Promise<void>((resume) => {
       setTimeout(resume, Math.max(0, dueAt - performance.now()));
     });
-    const read = client.get(path).then(({ status }) => {
-      if (status !== 200) throw new Error(`a read was answered ${status}`);
-      return performance.now() - dueAt;
-    });
-    reads.push(read);
+    asked.push(ask().then(() => performance.now() - dueAt));
   }
-  return Promise.all(reads);
+  return Promise.all(asked);
 }
 
-function percentile(numbers: readonly number[], share: number): number {
+export function percentile(numbers: readonly number[], share: number): number {
   const sorted = numbers.toSorted((a, b) => a - b);
   return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? NaN;
 }

@@ -15,6 +15,10 @@ export interface Target {
   stop(): Promise<void>;
 }
 
+export interface SluiceTarget extends Target {
+  readonly admin: Client;
+}
+
 export async function startBareServer(): Promise<Target> {
   const script = fileURLToPath(new URL('bare-server.js', import.meta.url));
   const child = spawn(process.execPath, [script], { stdio: ['ignore', 'pipe', 'inherit'] });
@@ -32,17 +36,19 @@ export async function startBareServer(): Promise<Target> {
 }
 
 /** Sluice with everything on, and an org whose rate limit is not what is measured. Null where the engine cannot be had. */
-export async function startSluice(engine: EngineName): Promise<Target | null> {
+export async function startSluice(engine: EngineName): Promise<SluiceTarget | null> {
   const storage = await createStorage(engine);
   if (storage === null) return null;
   const node = await spawnNode(storage);
   const org = await createOrg(node.address);
   const limits = { rate_per_minute: 1_000_000_000, burst: 1_000_000_000 };
-  await new Client(node.address, adminToken).call('PATCH', `/v1/orgs/${org.id}`, { limits });
+  const admin = new Client(node.address, adminToken);
+  await admin.call('PATCH', `/v1/orgs/${org.id}`, { limits });
   return {
     name: `sluice, ${engine}`,
     address: node.address,
     key: org.key,
+    admin,
     async stop() {
       await node.end('SIGTERM');
       await storage.remove();
