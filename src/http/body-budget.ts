@@ -6,7 +6,7 @@ import type { BodyLimit } from './route.js';
 
 /** Bytes of bodies that are being received or worked on, on all connections, and how many of them one org may have. */
 const heldBytesMax = 256 * 1024 * 1024;
-const orgBytesMax = 128 * 1024 * 1024;
+export const orgBytesMax = 128 * 1024 * 1024;
 /** Bodies below this are not counted: the number of connections bounds them. */
 const countedBytesMin = 16 * 1024;
 

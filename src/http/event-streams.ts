@@ -14,8 +14,8 @@ import type { BodyStream } from './route.js';
 import { Turns } from './turns.js';
 
 /** Streams that may be open at one time on this node, of one org and of all. */
-const streamsPerOrgMax = 100;
-const streamsMax = 1_000;
+export const streamsPerOrgMax = 100;
+export const streamsMax = 1_000;
 /** What a stream reads at once, and so what it holds for a client that is slow: as much as this, or one event. */
 export const streamPageBytesMax = 64 * 1024;
 const pageEventsMax = 100;

@@ -3,10 +3,13 @@ import type { CursorSigner } from './cursor.js';
 import type { Reply } from './route.js';
 import { json } from './route.js';
 
+/** Items on a page. */
+export const pageItemsMax = 1_000;
+
 /** The query of a list without filters. */
 export const listQuery = Type.Object(
   {
-    limit: Type.Optional(Type.Integer({ minimum: 1, maximum: 1000 })),
+    limit: Type.Optional(Type.Integer({ minimum: 1, maximum: pageItemsMax })),
     cursor: Type.Optional(Type.String()),
   },
   { additionalProperties: false },

@@ -4,6 +4,7 @@ import type { TObject } from '@sinclair/typebox';
 import type { BucketClass } from '../admission/rate-limit.js';
 import type { Identity } from '../admission/authenticate.js';
 import type { KeyScope } from '../tenancy/scopes.js';
+import type { RouteDocs } from './openapi/route-docs.js';
 
 /** Who may call a route: anybody, the admin token, any key, or a key with a scope. */
 export type Access = 'public' | 'admin' | 'any_key' | KeyScope;
@@ -50,6 +51,8 @@ export interface BodyLimit {
 export interface Route<C extends Context = Context> {
   readonly method: 'GET' | 'POST' | 'PATCH' | 'DELETE';
   readonly path: string;
+  /** Its replies and what else the document of the API says of it. */
+  readonly docs: RouteDocs;
   readonly access: Access;
   /** Which bucket a request costs a token of. */
   readonly bucket: BucketClass | null;

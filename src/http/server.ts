@@ -22,6 +22,7 @@ import { fromFastify, namesOneHost, notFound } from './framework-refusals.js';
 import { renderProblem, toProblem } from './problem.js';
 import { ReplyBudget } from './reply-budget.js';
 import { requestIdOf } from './request-id.js';
+import { headerBytesMax, requestMsMax } from './request-limits.js';
 import type { BodyLimit, Context, KeyContext, Reply, Route } from './route.js';
 import { sendReply } from './send-reply.js';
 import { bodyValidator, queryReader } from './validate.js';
@@ -39,13 +40,11 @@ export interface HttpServerOptions {
   readonly connectionsMax: number;
 }
 
-/** How long a request may take to arrive, its body included, and how long its headers. */
-const requestMsMax = 30_000;
+/** How long the headers of a request may take to arrive. */
 const headersMsMax = 10_000;
 /** How often Node looks for requests past that. The oldest come first, so a look costs what it finds. */
 const arrivalCheckMs = 1_000;
 const silenceMsMax = 45_000;
-const headerBytesMax = 16 * 1024;
 const listensMsMax = 1_000;
 const idleMsMax = 250;
 const quietCheckMs = 25;

@@ -22,8 +22,8 @@ import { noInbox } from './inboxes.js';
 export const defaultInbox = 0;
 
 /** Receivers that may wait at one time on this node, for one org and for all. */
-const waitersPerOrgMax = 1_000;
-const waitersMax = 10_000;
+export const waitersPerOrgMax = 1_000;
+export const waitersMax = 10_000;
 /** Without any notification, a waiter looks again after this time: the net under the messages between nodes. */
 const pollMs = 5_000;
 /** How often one receive looks on when all it looked at was passed over. */

@@ -131,10 +131,11 @@ const unknownBit = 1;
 const unknownMessage = `is not a field of an event; the fields are ${eventFields.join(', ')}`;
 export const tooDeepMessage = `must not be nested deeper than ${payloadDepthMax} levels`;
 
-const textCharsMax = 255;
+/** Of a type, a dedup id and a subject. */
+export const textCharsMax = 255;
 const lengthMessage = `must have 1 to ${textCharsMax} characters`;
-const typeShape = /^[A-Za-z0-9][A-Za-z0-9._:/-]*$/;
-const reservedTypePrefix = 'sluice.';
+export const typeShape = /^[A-Za-z0-9][A-Za-z0-9._:/-]*$/;
+export const reservedTypePrefix = 'sluice.';
 const idempotencyKeyShape = /^[ -~]{1,255}$/;
 
 export function readType(path: string, value: unknown, errors: FieldError[]): string | undefined {

@@ -97,6 +97,8 @@ export const plays: Readonly<Record<string, (turn: Turn) => Promise<void>>> = {
   'GET /healthz': openToAll,
   'GET /readyz': openToAll,
   'GET /docs/errors': openToAll,
+  'GET /docs': openToAll,
+  'GET /openapi.json': openToAll,
 };
 
 /** Twice as often as the others, so that there is something to see. */

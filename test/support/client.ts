@@ -1,3 +1,4 @@
+import { assertDocumented } from './documented.js';
 import { adminToken } from './node.js';
 
 export interface Answer {
@@ -10,7 +11,7 @@ export interface Answer {
   readonly json: any;
 }
 
-/** A client of one node with one credential. A body that is a string or bytes is sent as it is. */
+/** A client of one node with one credential. A body that is a string or bytes is sent as it is. A reply that is not documented is a failure. */
 export class Client {
   constructor(
     readonly address: string,
@@ -36,6 +37,7 @@ export class Client {
       ...(signal === undefined ? {} : { signal }),
     });
     const text = await response.text();
+    assertDocumented(method, path, { status: response.status, headers: response.headers, text }, body);
     const isJson = /json/.test(response.headers.get('content-type') ?? '');
     return {
       status: response.status,

@@ -4,6 +4,7 @@ import { readAudit } from '../../tenancy/audit.js';
 import { formatTime } from '../../time-format.js';
 import type { CursorSigner } from '../cursor.js';
 import { listQuery, page } from '../paging.js';
+import { orgDocs } from '../openapi/tenancy-docs.js';
 import { forKeys } from '../route.js';
 
 export interface AuditRoutesOptions {
@@ -16,6 +17,7 @@ export function auditRoutes({ database, cursors }: AuditRoutesOptions) {
     forKeys({
       method: 'GET',
       path: '/v1/audit',
+      docs: orgDocs.audit,
       access: 'org:manage',
       bucket: 'read',
       query: listQuery,

@@ -10,6 +10,7 @@ import type { GroupCommit } from '../../ingest/group-commit.js';
 import { notStored } from '../../ingest/refusals.js';
 import { refusedBatch, replyOf } from '../batch-results.js';
 import { mediaTypeOf } from '../admit.js';
+import { eventDocs } from '../openapi/event-docs.js';
 import { forKeys } from '../route.js';
 import { headerOf } from './events.js';
 
@@ -26,6 +27,7 @@ export function batchRoutes({ ingest, atomic }: BatchRoutesOptions) {
     forKeys({
       method: 'POST',
       path: '/v1/events/batch',
+      docs: eventDocs.sendBatch,
       access: 'events:write',
       bucket: 'write',
       cost: 'counted',

@@ -6,6 +6,8 @@ import { listEvents } from '../../event-log/list.js';
 import { parseTime, timeMaxMs } from '../../time-format.js';
 import type { CursorSigner } from '../cursor.js';
 import { eventJson, parseFields, wantsPayload } from '../event-json.js';
+import { eventDocs } from '../openapi/event-docs.js';
+import { pageItemsMax } from '../paging.js';
 import type { Reply } from '../route.js';
 import { forKeys } from '../route.js';
 import { parseTypeFilter, typePatternsMax } from '../type-filter.js';
@@ -23,6 +25,7 @@ export function eventListRoutes(options: EventListRoutesOptions) {
     forKeys({
       method: 'GET',
       path: '/v1/events',
+      docs: eventDocs.list,
       access: 'events:read',
       bucket: 'read',
       replyBytesMax,
@@ -32,7 +35,7 @@ export function eventListRoutes(options: EventListRoutesOptions) {
           since: Type.Optional(Type.String()),
           until: Type.Optional(Type.String()),
           order: Type.Optional(Type.Union([Type.Literal('asc'), Type.Literal('desc')])),
-          limit: Type.Optional(Type.Integer({ minimum: 1, maximum: 1000 })),
+          limit: Type.Optional(Type.Integer({ minimum: 1, maximum: pageItemsMax })),
           cursor: Type.Optional(Type.String()),
           fields: Type.Optional(Type.String()),
         },

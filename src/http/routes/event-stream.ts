@@ -6,6 +6,7 @@ import { placeBehind } from '../../event-log/tail.js';
 import { eventId, eventJson, parseFields, wantsPayload } from '../event-json.js';
 import type { EventStreams } from '../event-streams.js';
 import { streamPageBytesMax } from '../event-streams.js';
+import { eventDocs } from '../openapi/event-docs.js';
 import type { KeyContext, Reply } from '../route.js';
 import { forKeys } from '../route.js';
 import { parseTypeFilter, typePatternsMax } from '../type-filter.js';
@@ -24,6 +25,7 @@ export function eventStreamRoutes(options: EventStreamRoutesOptions) {
     forKeys({
       method: 'GET',
       path: '/v1/events/stream',
+      docs: eventDocs.stream,
       access: 'events:read',
       bucket: 'read',
       replyTypes: [mediaType],

@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto';
 import type { FastifyRequest } from 'fastify';
 import { Type } from '@sinclair/typebox';
 import type { Clock } from '../../clock.js';
@@ -21,7 +20,9 @@ import { deliveriesOf } from '../../subscriptions/deliveries.js';
 import { formatTime } from '../../time-format.js';
 import { mediaTypeOf, preferredType } from '../admit.js';
 import { cloudEventJson } from '../cloud-event-json.js';
+import { entityTag, matchesTag } from '../entity-tag.js';
 import { eventJson, parseFields, wantsPayload } from '../event-json.js';
+import { eventDocs } from '../openapi/event-docs.js';
 import type { Reply } from '../route.js';
 import { forKeys, json } from '../route.js';
 
@@ -36,6 +37,7 @@ export function eventRoutes({ database, ingest, clock }: EventRoutesOptions) {
     forKeys({
       method: 'POST',
       path: '/v1/events',
+      docs: eventDocs.send,
       access: 'events:write',
       bucket: 'write',
       body: 'raw',
@@ -51,6 +53,7 @@ export function eventRoutes({ database, ingest, clock }: EventRoutesOptions) {
     forKeys({
       method: 'GET',
       path: '/v1/events/:id',
+      docs: eventDocs.read,
       access: 'events:read',
       bucket: 'read',
       replyBytesMax: bodyBytesMax,
@@ -71,6 +74,7 @@ export function eventRoutes({ database, ingest, clock }: EventRoutesOptions) {
     forKeys({
       method: 'GET',
       path: '/v1/events/:id/deliveries',
+      docs: eventDocs.deliveries,
       access: 'events:read',
       bucket: 'read',
       handler: async ({ params, identity }) => {
@@ -108,21 +112,14 @@ function receipt(org: string, event: EventEnvelope, result: StoredOrRefused): Re
 
 /** An event never changes, so its bytes are their own strong validator. */
 function withEntityTag(request: FastifyRequest, body: string): Reply {
-  const tag = `"${createHash('sha256').update(body).digest('base64url').slice(0, 27)}"`;
+  const tag = entityTag(body);
   const headers = {
     ETag: tag,
     'Cache-Control': 'private, no-cache',
     Vary: 'Authorization, X-API-Key, Accept, Accept-Encoding',
   };
-  const known = headerOf(request, 'if-none-match');
-  if (known !== undefined && matchesTag(known, tag)) return { status: 304, headers, body: null };
+  if (matchesTag(request, tag)) return { status: 304, headers, body: null };
   return { status: 200, headers, body };
-}
-
-/** RFC 9110, 13.1.2: a list of tags, compared weakly, or `*`. */
-function matchesTag(header: string, tag: string): boolean {
-  if (header.trim() === '*') return true;
-  return header.split(',').some((known) => known.trim().replace(/^W\//, '') === tag);
 }
 
 export function headerOf(request: FastifyRequest, name: string): string | undefined {

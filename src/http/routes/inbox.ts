@@ -15,6 +15,8 @@ import { formatTime } from '../../time-format.js';
 import type { CursorSigner } from '../cursor.js';
 import { eventJson, parseFields, wantsPayload } from '../event-json.js';
 import type { KeyWatch } from '../key-watch.js';
+import { inboxDocs } from '../openapi/inbox-docs.js';
+import { pageItemsMax } from '../paging.js';
 import type { KeyContext, Reply } from '../route.js';
 import { forKeys, json } from '../route.js';
 import { SharedCounts } from '../shared-counts.js';
@@ -31,8 +33,11 @@ export interface InboxRoutesOptions {
 }
 
 const statuses = ['pending', 'leased', 'dead', 'delivered'] as const satisfies readonly EventStatus[];
-const idsMax = 1_000;
-const leaseSeconds = Type.Number({ minimum: 1, maximum: 43_200 });
+export const idsMax = 1_000;
+export const eventsPerReceiveMax = 1_000;
+export const waitSecondsMax = 30;
+export const leaseSecondsMax = 43_200;
+const leaseSeconds = Type.Number({ minimum: 1, maximum: leaseSecondsMax });
 
 /** Every route of what is in an inbox: under the short path of the inbox `default`, and under the name of any. */
 export function inboxRoutes(options: InboxRoutesOptions) {
@@ -68,13 +73,14 @@ function consumerRoutes(base: string, options: InboxRoutesOptions) {
     forKeys({
       method: 'POST',
       path: `${base}/receive`,
+      docs: inboxDocs.receive,
       access: 'inbox:consume',
       bucket: 'consume',
       query: Type.Object({ fields: Type.Optional(Type.String()) }, { additionalProperties: false }),
       body: Type.Object(
         {
-          max: Type.Optional(Type.Integer({ minimum: 1, maximum: 1000 })),
-          wait_seconds: Type.Optional(Type.Number({ minimum: 0, maximum: 30 })),
+          max: Type.Optional(Type.Integer({ minimum: 1, maximum: eventsPerReceiveMax })),
+          wait_seconds: Type.Optional(Type.Number({ minimum: 0, maximum: waitSecondsMax })),
           lease_seconds: Type.Optional(leaseSeconds),
         },
         { additionalProperties: false },
@@ -94,6 +100,7 @@ function consumerRoutes(base: string, options: InboxRoutesOptions) {
     forKeys({
       method: 'POST',
       path: `${base}/ack`,
+      docs: inboxDocs.ack,
       access: 'inbox:consume',
       bucket: 'consume',
       body: Type.Object({ ids: Type.Optional(idList), lease_id: Type.Optional(id) }, { additionalProperties: false }),
@@ -114,13 +121,14 @@ function consumerRoutes(base: string, options: InboxRoutesOptions) {
     forKeys({
       method: 'POST',
       path: `${base}/nack`,
+      docs: inboxDocs.nack,
       access: 'inbox:consume',
       bucket: 'consume',
       body: Type.Object(
         {
           ids: Type.Optional(idList),
           lease_id: Type.Optional(id),
-          delay_seconds: Type.Optional(Type.Number({ minimum: 0, maximum: 43_200 })),
+          delay_seconds: Type.Optional(Type.Number({ minimum: 0, maximum: leaseSecondsMax })),
         },
         { additionalProperties: false },
       ),
@@ -136,6 +144,7 @@ function consumerRoutes(base: string, options: InboxRoutesOptions) {
     forKeys({
       method: 'POST',
       path: `${base}/extend`,
+      docs: inboxDocs.extend,
       access: 'inbox:consume',
       bucket: 'consume',
       body: Type.Object({ lease_id: id, lease_seconds: leaseSeconds }, { additionalProperties: false }),
@@ -149,6 +158,7 @@ function consumerRoutes(base: string, options: InboxRoutesOptions) {
     forKeys({
       method: 'DELETE',
       path: `${base}/:event_id`,
+      docs: inboxDocs.remove,
       access: 'inbox:consume',
       bucket: 'consume',
       handler: async ({ identity, params }) => {
@@ -162,6 +172,7 @@ function consumerRoutes(base: string, options: InboxRoutesOptions) {
     forKeys({
       method: 'POST',
       path: `${base}/seek`,
+      docs: inboxDocs.seek,
       access: 'inbox:consume',
       bucket: 'consume',
       body: Type.Object({ to: id }, { additionalProperties: false }),
@@ -176,6 +187,7 @@ function consumerRoutes(base: string, options: InboxRoutesOptions) {
     forKeys({
       method: 'POST',
       path: `${base}/redrive`,
+      docs: inboxDocs.redrive,
       access: 'inbox:consume',
       bucket: 'consume',
       body: Type.Object(
@@ -227,6 +239,7 @@ function readerRoutes(base: string, options: InboxRoutesOptions, counts: SharedC
       method: 'GET',
       // The name alone is the inbox itself.
       path: base === '/v1/inbox' ? base : `${base}/events`,
+      docs: inboxDocs.list,
       access: 'inbox:read',
       bucket: 'read',
       replyBytesMax: replyPayloadBytesMax,
@@ -234,7 +247,7 @@ function readerRoutes(base: string, options: InboxRoutesOptions, counts: SharedC
         {
           status: Type.Optional(Type.Union(statuses.map((status) => Type.Literal(status)))),
           type: Type.Optional(Type.Array(Type.String(), { maxItems: typePatternsMax })),
-          limit: Type.Optional(Type.Integer({ minimum: 1, maximum: 1000 })),
+          limit: Type.Optional(Type.Integer({ minimum: 1, maximum: pageItemsMax })),
           cursor: Type.Optional(Type.String()),
           fields: Type.Optional(Type.String()),
         },
@@ -246,6 +259,7 @@ function readerRoutes(base: string, options: InboxRoutesOptions, counts: SharedC
     forKeys({
       method: 'GET',
       path: `${base}/stats`,
+      docs: inboxDocs.stats,
       access: 'inbox:read',
       bucket: 'read',
       handler: async ({ identity, params }) => {

@@ -6,6 +6,7 @@ import { defaultInboxName, inboxNamePattern, noInbox } from '../../inbox/inboxes
 import { formatTime } from '../../time-format.js';
 import type { CursorSigner } from '../cursor.js';
 import { listQuery, page } from '../paging.js';
+import { inboxesDocs } from '../openapi/inbox-docs.js';
 import { forKeys, json } from '../route.js';
 import { checkPatterns, typePatternsMax } from '../type-filter.js';
 
@@ -17,7 +18,11 @@ export interface InboxesRoutesOptions {
 const types = Type.Optional(
   Type.Union([Type.Array(Type.String(), { minItems: 1, maxItems: typePatternsMax }), Type.Null()]),
 );
-const maxAttempts = Type.Optional(Type.Integer({ minimum: 1, maximum: 100 }));
+/** 1 to `inboxNameCharsMax` characters, of which the first is a letter. */
+export const inboxNameCharsMax = 64;
+const inboxNamePattern = `^[a-z][a-z0-9_-]{0,${inboxNameCharsMax - 1}}$`;
+export const maxAttemptsMax = 100;
+const maxAttempts = Type.Optional(Type.Integer({ minimum: 1, maximum: maxAttemptsMax }));
 const attemptsDefault = 10;
 
 /** The inboxes themselves: what there is, what each wants. */
@@ -26,6 +31,7 @@ export function inboxesRoutes({ inboxes, cursors }: InboxesRoutesOptions) {
     forKeys({
       method: 'POST',
       path: '/v1/inboxes',
+      docs: inboxesDocs.create,
       access: 'org:manage',
       bucket: 'read',
       body: Type.Object(
@@ -51,6 +57,7 @@ export function inboxesRoutes({ inboxes, cursors }: InboxesRoutesOptions) {
     forKeys({
       method: 'GET',
       path: '/v1/inboxes',
+      docs: inboxesDocs.list,
       access: 'org:manage',
       bucket: 'read',
       query: listQuery,
@@ -64,6 +71,7 @@ export function inboxesRoutes({ inboxes, cursors }: InboxesRoutesOptions) {
     forKeys({
       method: 'GET',
       path: '/v1/inboxes/:name',
+      docs: inboxesDocs.read,
       access: 'org:manage',
       bucket: 'read',
       handler: async ({ identity, params }) =>
@@ -72,6 +80,7 @@ export function inboxesRoutes({ inboxes, cursors }: InboxesRoutesOptions) {
     forKeys({
       method: 'PATCH',
       path: '/v1/inboxes/:name',
+      docs: inboxesDocs.change,
       access: 'org:manage',
       bucket: 'read',
       body: Type.Object({ types, max_attempts: maxAttempts }, { additionalProperties: false }),
@@ -92,6 +101,7 @@ export function inboxesRoutes({ inboxes, cursors }: InboxesRoutesOptions) {
     forKeys({
       method: 'DELETE',
       path: '/v1/inboxes/:name',
+      docs: inboxesDocs.remove,
       access: 'org:manage',
       bucket: 'read',
       handler: async ({ identity, params }) => {

@@ -9,6 +9,7 @@ import { formatTime, parseTime } from '../../time-format.js';
 import type { CursorSigner } from '../cursor.js';
 import { nameSchema, readName } from '../name.js';
 import { listQuery, page } from '../paging.js';
+import { keyDocs } from '../openapi/tenancy-docs.js';
 import { forKeys, json } from '../route.js';
 
 export interface KeyRoutesOptions {
@@ -17,13 +18,14 @@ export interface KeyRoutesOptions {
   readonly clock: Clock;
 }
 
-const graceSecondsMax = 30 * 86_400;
+export const graceSecondsMax = 30 * 86_400;
 
 export function keyRoutes({ keys, cursors, clock }: KeyRoutesOptions) {
   return [
     forKeys({
       method: 'POST',
       path: '/v1/keys',
+      docs: keyDocs.create,
       access: 'keys:manage',
       bucket: 'read',
       body: Type.Object(
@@ -35,7 +37,7 @@ export function keyRoutes({ keys, cursors, clock }: KeyRoutesOptions) {
               maxItems: scopes.length,
             }),
           ),
-          expires_at: Type.Optional(Type.Union([Type.String(), Type.Null()])),
+          expires_at: Type.Optional(Type.Union([Type.String({ documented: { format: 'date-time' } }), Type.Null()])),
         },
         { additionalProperties: false },
       ),
@@ -52,6 +54,7 @@ export function keyRoutes({ keys, cursors, clock }: KeyRoutesOptions) {
     forKeys({
       method: 'GET',
       path: '/v1/keys',
+      docs: keyDocs.list,
       access: 'keys:manage',
       bucket: 'read',
       query: listQuery,
@@ -65,6 +68,7 @@ export function keyRoutes({ keys, cursors, clock }: KeyRoutesOptions) {
     forKeys({
       method: 'GET',
       path: '/v1/keys/current',
+      docs: keyDocs.current,
       access: 'any_key',
       bucket: 'read',
       handler: async ({ identity }) => json(200, keyJson(found(await keys.find(identity.org, identity.keyId)))),
@@ -72,6 +76,7 @@ export function keyRoutes({ keys, cursors, clock }: KeyRoutesOptions) {
     forKeys({
       method: 'POST',
       path: '/v1/keys/:id/rotate',
+      docs: keyDocs.rotate,
       access: 'keys:manage',
       bucket: 'read',
       body: Type.Object(
@@ -87,6 +92,7 @@ export function keyRoutes({ keys, cursors, clock }: KeyRoutesOptions) {
     forKeys({
       method: 'DELETE',
       path: '/v1/keys/:id',
+      docs: keyDocs.remove,
       access: 'keys:manage',
       bucket: 'read',
       handler: async ({ identity, params }) => {

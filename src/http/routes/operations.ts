@@ -1,7 +1,6 @@
 import type { Readiness } from '../readiness.js';
-import { errorTable } from '../../errors.js';
 import type { Telemetry } from '../../telemetry.js';
-import { errorDocsPath } from '../problem.js';
+import { operationsDocs } from '../openapi/operations-docs.js';
 import type { Reply, Route } from '../route.js';
 import { json } from '../route.js';
 
@@ -15,6 +14,7 @@ export function operationsRoutes({ readiness, telemetry }: OperationsRoutesOptio
     {
       method: 'GET',
       path: '/healthz',
+      docs: operationsDocs.healthz,
       access: 'public',
       bucket: null,
       handler: () => json(200, { status: 'ok' }, uncached),
@@ -22,6 +22,7 @@ export function operationsRoutes({ readiness, telemetry }: OperationsRoutesOptio
     {
       method: 'GET',
       path: '/readyz',
+      docs: operationsDocs.readyz,
       access: 'public',
       bucket: null,
       handler: async () => {
@@ -30,8 +31,14 @@ export function operationsRoutes({ readiness, telemetry }: OperationsRoutesOptio
         return json(503, { status: 'not_ready', failing }, { ...uncached, 'Retry-After': '1' });
       },
     },
-    { method: 'GET', path: '/metrics', access: 'admin', bucket: null, handler: () => metricsReply(telemetry) },
-    { method: 'GET', path: errorDocsPath, access: 'public', bucket: null, handler: () => errorDocs },
+    {
+      method: 'GET',
+      path: '/metrics',
+      docs: operationsDocs.metrics,
+      access: 'admin',
+      bucket: null,
+      handler: () => metricsReply(telemetry),
+    },
   ];
 }
 
@@ -40,17 +47,3 @@ const uncached = { 'Cache-Control': 'no-store' };
 export async function metricsReply({ registry }: Telemetry): Promise<Reply> {
   return { status: 200, body: await registry.metrics(), mediaType: registry.contentType };
 }
-
-/** What the `type` of a problem links to. */
-const errorDocs: Reply = {
-  status: 200,
-  mediaType: 'text/html; charset=utf-8',
-  body: [
-    '<!doctype html><html lang="en"><meta charset="utf-8"><title>Sluice: errors</title><h1>Errors</h1>',
-    '<p>Each refusal names its code; its <code>detail</code> says what to do next.</p>',
-    ...Object.entries(errorTable).map(
-      ([code, { status, title }]) => `<h2 id="${code}"><code>${code}</code></h2><p>${status} · ${title}</p>`,
-    ),
-    '</html>',
-  ].join('\n'),
-};

@@ -8,6 +8,7 @@ import { formatTime } from '../../time-format.js';
 import type { CursorSigner } from '../cursor.js';
 import { nameSchema, readName } from '../name.js';
 import { listQuery, page } from '../paging.js';
+import { orgDocs } from '../openapi/tenancy-docs.js';
 import type { Route } from '../route.js';
 import { forKeys, json } from '../route.js';
 
@@ -17,13 +18,17 @@ export interface OrgRoutesOptions {
 }
 
 const tier = Type.Union(['free', 'pro', 'business', 'enterprise'].map((value) => Type.Literal(value)));
-const rate = Type.Integer({ minimum: 1, maximum: 1_000_000_000 });
+export const rateMax = 1_000_000_000;
+const rate = Type.Integer({ minimum: 1, maximum: rateMax });
+/** Ten years. */
+export const retentionDaysMax = 3_650;
 
 export function orgRoutes({ orgs, cursors }: OrgRoutesOptions) {
   const admin: Route[] = [
     {
       method: 'POST',
       path: '/v1/orgs',
+      docs: orgDocs.create,
       access: 'admin',
       bucket: null,
       body: Type.Object({ name: nameSchema, tier: Type.Optional(tier) }, { additionalProperties: false }),
@@ -35,6 +40,7 @@ export function orgRoutes({ orgs, cursors }: OrgRoutesOptions) {
     {
       method: 'GET',
       path: '/v1/orgs',
+      docs: orgDocs.list,
       access: 'admin',
       bucket: null,
       query: listQuery,
@@ -48,6 +54,7 @@ export function orgRoutes({ orgs, cursors }: OrgRoutesOptions) {
     {
       method: 'GET',
       path: '/v1/orgs/:id',
+      docs: orgDocs.read,
       access: 'admin',
       bucket: null,
       handler: async ({ params }) => json(200, orgJson(found(await orgs.find(orgNumberOf(params))))),
@@ -55,6 +62,7 @@ export function orgRoutes({ orgs, cursors }: OrgRoutesOptions) {
     {
       method: 'PATCH',
       path: '/v1/orgs/:id',
+      docs: orgDocs.change,
       access: 'admin',
       bucket: null,
       body: Type.Object(
@@ -81,6 +89,7 @@ export function orgRoutes({ orgs, cursors }: OrgRoutesOptions) {
     {
       method: 'DELETE',
       path: '/v1/orgs/:id',
+      docs: orgDocs.remove,
       access: 'admin',
       bucket: null,
       handler: async ({ params }) => {
@@ -92,6 +101,7 @@ export function orgRoutes({ orgs, cursors }: OrgRoutesOptions) {
   const own = forKeys({
     method: 'GET',
     path: '/v1/org',
+    docs: orgDocs.readOwn,
     access: 'any_key',
     bucket: 'read',
     handler: async ({ identity }) => json(200, orgJson(found(await orgs.find(identity.org)))),
@@ -99,6 +109,7 @@ export function orgRoutes({ orgs, cursors }: OrgRoutesOptions) {
   const changeOwn = forKeys({
     method: 'PATCH',
     path: '/v1/org',
+    docs: orgDocs.changeOwn,
     access: 'org:manage',
     bucket: 'read',
     body: Type.Object(
@@ -113,9 +124,6 @@ export function orgRoutes({ orgs, cursors }: OrgRoutesOptions) {
   });
   return { admin, own: [own, changeOwn] };
 }
-
-/** Ten years. */
-const retentionDaysMax = 3_650;
 
 function optional<Schema extends TSchema>(schema: Schema) {
   return Type.Optional(schema);

@@ -7,6 +7,7 @@ import type { EventStreamRoutesOptions } from './event-stream.js';
 import { eventStreamRoutes } from './event-stream.js';
 import type { AuditRoutesOptions } from './audit.js';
 import { auditRoutes } from './audit.js';
+import { documentationRoutes } from './documentation.js';
 import type { EventRoutesOptions } from './events.js';
 import { eventRoutes } from './events.js';
 import type { InboxRoutesOptions } from './inbox.js';
@@ -34,7 +35,7 @@ export type RouteTableOptions = EventRoutesOptions &
 /** Every route there is. Making the table does nothing; only a route's handler uses the parts. */
 export function routeTable(parts: RouteTableOptions): readonly (Route | Route<KeyContext>)[] {
   const orgs = orgRoutes(parts);
-  return [
+  const routes: readonly (Route | Route<KeyContext>)[] = [
     ...eventRoutes(parts),
     ...batchRoutes(parts),
     ...eventListRoutes(parts),
@@ -46,5 +47,7 @@ export function routeTable(parts: RouteTableOptions): readonly (Route | Route<Ke
     ...orgs.own,
     ...orgs.admin,
     ...operationsRoutes(parts),
+    ...documentationRoutes(() => routes),
   ];
+  return routes;
 }
