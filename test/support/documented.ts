@@ -17,6 +17,7 @@ interface DocumentedReply {
 
 export interface Operation {
   readonly operationId: string;
+  readonly security: readonly Readonly<Record<string, readonly string[]>>[];
   readonly requestBody?: { readonly content: Readonly<Record<string, { readonly schema: Schema }>> };
   readonly responses: Readonly<Record<string, DocumentedReply & { readonly $ref?: string }>>;
 }
@@ -105,6 +106,17 @@ export function operationAt(method: string, path: string): Operation | undefined
   });
   const best = templates.toSorted((a, b) => a.split('{').length - b.split('{').length)[0];
   return best === undefined ? undefined : (document.paths[best]?.[verb] as Operation);
+}
+
+/** Where an operation is. */
+export function locate(id: string): { readonly method: string; readonly path: string; readonly operation: Operation } {
+  for (const [path, methods] of Object.entries(document.paths)) {
+    for (const [method, row] of Object.entries(methods)) {
+      const operation = row as Operation;
+      if (operation.operationId === id) return { method: method.toUpperCase(), path, operation };
+    }
+  }
+  throw new Error(`no operation ${id}`);
 }
 
 function replyOf(operation: Operation, status: number): DocumentedReply | undefined {

@@ -21,7 +21,7 @@ export function schemaText(schema: JsonSchema): string {
   if (type === 'array')
     return `array of ${schemaText(items as JsonSchema)}${range(schema, 'minItems', 'maxItems', '')}`;
   if (type === undefined) return 'any JSON value';
-  const names = [type].flat().join(' or ');
+  const names = (type as string | readonly string[]).toString().replaceAll(',', ' or ');
   const format = schema['format'] === 'date-time' ? ' (time)' : '';
   const lengths = range(schema, 'minLength', 'maxLength', ' characters');
   return `${escaped(names)}${format}${lengths}${range(schema, 'minimum', 'maximum', '')}`;
