@@ -10,9 +10,23 @@ await prepare();
 const { documentOf } = await import('../dist/src/http/routes/documentation.js');
 const { routeTable } = await import('../dist/src/http/routes/table.js');
 // Making the table does nothing, so the routes need no parts to work with.
-const text = `${formatted(documentOf(routeTable({})), '')}\n`;
-const names = process.argv.includes('--release') ? ['openapi.json', 'openapi.released.json'] : ['openapi.json'];
-for (const name of names) writeFileSync(join(root, 'docs', name), text);
+const document = documentOf(routeTable({}));
+write('openapi.json', document);
+if (process.argv.includes('--release')) write('openapi.released.json', withoutProse(document));
+
+function write(name, value) {
+  writeFileSync(join(root, 'docs', name), `${formatted(value, '')}\n`);
+}
+
+/** What a client depends on: no texts, no examples. */
+function withoutProse(value) {
+  if (Array.isArray(value)) return value.map(withoutProse);
+  if (typeof value !== 'object' || value === null) return value;
+  const isProse = ([name, inner]) =>
+    (typeof inner === 'string' && /^(description|summary)$/.test(name)) || (name === 'examples' && 'schema' in value);
+  const kept = Object.entries(value).filter((member) => !isProse(member));
+  return Object.fromEntries(kept.map(([name, inner]) => [name, withoutProse(inner)]));
+}
 
 /** What fits in a line stands in one, so that a change shows in a diff as the lines that it is. */
 function formatted(value, indent) {
