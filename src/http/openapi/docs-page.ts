@@ -6,9 +6,25 @@ import type { JsonSchema } from './json-schema.js';
 import { htmlPage } from './page.js';
 import { fieldsTable, schemaText } from './schema-text.js';
 
+const problemType = 'application/problem+json';
+
+interface Shown {
+  /** The request line. */
+  readonly summary: string;
+  readonly value: unknown;
+  /** Of what is refused. */
+  readonly 'x-request-body'?: unknown;
+}
+
 interface Content {
   readonly schema: JsonSchema;
-  readonly examples?: Readonly<Record<string, { readonly value: unknown }>>;
+  readonly examples?: Readonly<Record<string, Shown>>;
+}
+
+interface Reply {
+  readonly description: string;
+  readonly headers?: Readonly<Record<string, unknown>>;
+  readonly content?: Readonly<Record<string, Content>>;
 }
 
 interface Parameter {
@@ -26,9 +42,7 @@ interface Operation {
   readonly description: string;
   readonly parameters?: readonly Parameter[];
   readonly requestBody?: { readonly description: string; readonly content: Readonly<Record<string, Content>> };
-  readonly responses: Readonly<
-    Record<string, { readonly description: string; readonly content?: Readonly<Record<string, Content>> }>
-  >;
+  readonly responses: Readonly<Record<string, Reply>>;
 }
 
 interface Placed {
@@ -57,6 +71,9 @@ export function docsPage(document: OpenApiDocument, limits: readonly Limit[]): s
   ];
   const main = [
     paragraphs(document.info.description),
+    paragraphs(
+      'Every reply has `X-Request-Id`, and where a bucket is paid from `RateLimit-Limit`, `RateLimit-Remaining` and `RateLimit-Reset`.',
+    ),
     paragraphs('Send your key as `Authorization: Bearer slk_live_…` or as `X-API-Key: slk_live_…`.'),
     `<nav aria-label="Contents"><ul>${contents.map(([id, name]) => `<li><a href="#${id}">${name}</a></li>`).join('')}</ul></nav>`,
     ...groups.map(({ name, description, operations: own }) =>
@@ -105,6 +122,7 @@ function operationHtml({ method, path, operation }: Placed): string {
     ...(parameters.length === 0 ? [] : [parametersTable(summary, parameters)]),
     ...(requestBody === undefined ? [] : [bodyHtml(summary, requestBody)]),
     repliesTable(summary, responses),
+    refusals(responses),
     examplesHtml(operation),
     '</article>',
   ].join('\n');
@@ -129,22 +147,25 @@ function bodyHtml(summary: string, { description, content }: NonNullable<Operati
 }
 
 function repliesTable(summary: string, responses: Operation['responses']): string {
-  const rows = Object.entries(responses).map(([status, { description, content = {} }]) => {
-    const isProblem = 'application/problem+json' in content;
-    const text = isProblem
-      ? description
-          .replaceAll(/`(\w+)`: [^`]*\. ?/g, '$1 ')
-          .trim()
-          .split(' ')
-          .map(codeLink)
-          .join(', ')
-      : inline(description);
+  const replies = Object.entries(responses).filter(([, { content = {} }]) => !(problemType in content));
+  const rows = replies.map(([status, { description, headers, content = {} }]) => {
     const types = Object.entries(content).map(
       ([mediaType, { schema }]) => `<code>${escaped(mediaType)}</code>: ${schemaText(schema)}`,
     );
-    return [status, text, isProblem ? '' : types.join('<br>')];
+    const own = Object.keys(headers ?? {}).filter((name) => !/^(X-Request-Id|RateLimit-)/.test(name));
+    return [status, inline(description), types.join('<br>'), own.map((name) => `<code>${name}</code>`).join(', ')];
   });
-  return table(`Replies: ${summary}`, ['status', 'what', 'body'], rows);
+  return table(`Replies: ${summary}`, ['status', 'what', 'body', 'headers'], rows);
+}
+
+function refusals(responses: Operation['responses']): string {
+  const statuses = Object.entries(responses).flatMap(([status, { content = {} }]) => {
+    const [, narrowed] = (content[problemType]?.schema['allOf'] ?? []) as {
+      properties: { code: { enum: string[] } };
+    }[];
+    return narrowed === undefined ? [] : [`${status} ${narrowed.properties.code.enum.map(codeLink).join(', ')}`];
+  });
+  return `<p>Refused with ${statuses.join('; ')}.</p>`;
 }
 
 function codeLink(code: string): string {
@@ -155,17 +176,17 @@ function examplesHtml({ requestBody, responses }: Operation): string {
   const sent = Object.values(requestBody?.content ?? {}).flatMap(({ examples = {} }) => Object.entries(examples));
   const got = Object.entries(responses).flatMap(([status, { content = {} }]) =>
     Object.values(content).flatMap(({ examples = {} }) =>
-      Object.entries(examples).map(([name, { value }]) => ({ status, name, value })),
+      Object.entries(examples).map(([name, shown]) => ({ status, name, ...shown })),
     ),
   );
-  const names = new Set([...sent.map(([name]) => name), ...got.map(({ name }) => name)]);
-  return Array.from(names, (name) => {
-    const parts = [
-      ...sent.filter(([other]) => other === name).map(([, { value }]) => `<p>Body</p>${pre(value)}`),
-      ...got.filter((other) => other.name === name).map(({ status, value }) => `<p>Reply, ${status}</p>${pre(value)}`),
-    ];
-    return `<details><summary>Example: ${inline(name)}</summary>${parts.join('\n')}</details>`;
-  }).join('\n');
+  return got
+    .map(({ status, name, summary, value, 'x-request-body': refused }) => {
+      const taken = sent.filter(([other]) => other === name).map(([, { value: body }]) => pre(body));
+      const body = refused === undefined ? taken : [pre(refused)];
+      const request = `<p><code>${escaped(summary)}</code></p>${body.join('')}`;
+      return `<details><summary>Example: ${inline(name)}</summary>${request}\n<p>${status}</p>${pre(value)}</details>`;
+    })
+    .join('\n');
 }
 
 function pre(value: unknown): string {
@@ -175,7 +196,7 @@ function pre(value: unknown): string {
 function limitsTable(limits: readonly Limit[]): string {
   const rows = limits.map(({ what, value, unit, beyond }) => [
     inline(what),
-    `${value.toLocaleString('en-US')} ${unit}`.trim(),
+    escaped(`${value.toLocaleString('en-US')} ${unit}`.trim()),
     inline(beyond),
   ]);
   return table('Limits', ['what', 'at most', 'beyond it'], rows);

@@ -126,7 +126,7 @@ function requestBodyOf(route: Route, components: SchemaComponents, examples: rea
       ({ request, reply }) =>
         request.body !== undefined && (request.mediaType ?? 'application/json') === mediaType && reply.status < 400,
     );
-    return [mediaType, { schema: components.of(schema), ...examplesOf(shown, ({ request }) => request.body) }];
+    return [mediaType, { schema: components.of(schema), ...examplesOf(route, shown, ({ request }) => request.body) }];
   });
   const bytesMax = bodyLimit?.bytesMax ?? bodyBytesMax;
   return {
@@ -138,9 +138,21 @@ function requestBodyOf(route: Route, components: SchemaComponents, examples: rea
   };
 }
 
-function examplesOf(examples: readonly Example[], valueOf: (example: Example) => unknown): Plain {
+function examplesOf(route: Route, examples: readonly Example[], valueOf: (example: Example) => unknown): Plain {
   if (examples.length === 0) return {};
-  return { examples: Object.fromEntries(examples.map((example) => [example.name, { value: valueOf(example) }])) };
+  const shown = examples.map((example) => [
+    example.name,
+    { summary: requestLine(route, example), value: valueOf(example) },
+  ]);
+  return { examples: Object.fromEntries(shown) };
+}
+
+/** `GET /v1/events?type=a`, and the headers that matter. */
+function requestLine(route: Route, { request }: Example): string {
+  const path = pathTemplate(route).replaceAll(/\{(\w+)\}/g, (_, name: string) => request.params?.[name] ?? '');
+  const query = request.query === undefined ? '' : `?${String(new URLSearchParams(request.query))}`;
+  const headers = Object.entries(request.headers ?? {}).map(([name, value]) => `, ${name}: ${value}`);
+  return `${route.method} ${path}${query}${headers.join('')}`;
 }
 
 function repliesOf(route: Route, components: SchemaComponents, examples: readonly Example[]): Plain {
@@ -150,7 +162,7 @@ function repliesOf(route: Route, components: SchemaComponents, examples: readonl
       const shown = examples.filter(
         (example) => example.reply.status === Number(status) && replyTypeOf(example) === mediaType,
       );
-      return [mediaType, { schema: components.of(schema), ...examplesOf(shown, ({ reply }) => reply.body) }];
+      return [mediaType, { schema: components.of(schema), ...examplesOf(route, shown, ({ reply }) => reply.body) }];
     });
     const body = content === undefined ? {} : { content: Object.fromEntries(types) };
     return [status, { description, headers: headersOf(...headers, ...limits), ...body }];
@@ -172,7 +184,7 @@ function refusalsOf(route: Route, components: Components, examples: readonly Exa
     const schema = { allOf: [components.schemas.of(special ?? problem), ofCodes(codes)] };
     const description = codes.map((code) => `\`${code}\`: ${errorTable[code].title}.`).join(' ');
     const shown = examples.filter(({ reply }) => reply.status === status);
-    const content = { schema, ...examplesOf(shown, ({ reply }) => reply.body) };
+    const content = { schema, ...examplesOf(route, shown, ({ reply }) => reply.body) };
     const headers = headersOf(...refusalHeaders(codes));
     const refusal = { description, headers, content: { 'application/problem+json': content } };
     if (special !== undefined || shown.length > 0) return [status, refusal];

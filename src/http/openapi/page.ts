@@ -18,7 +18,8 @@ nav ul { columns: 16rem; padding-left: 1.2rem; }
 .table { overflow-x: auto; margin: .75rem 0; }
 table { border-collapse: collapse; width: 100%; }
 th, td { padding: .35rem .75rem .35rem 0; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line); }
-tbody th { font-weight: normal; white-space: nowrap; }
+tbody th { font-weight: normal; }
+th code { white-space: nowrap; }
 summary { cursor: pointer; padding: .4rem 0; }
 .method { font-weight: bold; }
 .skip { position: absolute; left: -99rem; }
