@@ -54,6 +54,8 @@ const breaks: Record<string, (document: Document) => void> = {
   'another pattern': (document) => (schemaOf(document, 'NewEvent').properties.type.pattern = '^[a-z.]+$'),
   'a field that may no longer be null': (document) =>
     (schemaOf(document, 'NewEvent').properties.subject.type = 'string'),
+  'a lower limit that no schema says': (document) => (document['x-limits'].keys = 50),
+  'a limit that is no longer told': (document) => delete document['x-limits'].inboxes,
   'a smaller batch': (document) =>
     (document.paths['/v1/events/batch'].post.requestBody.content['application/json'].schema.maxItems = 100),
   'a smaller body': (document) => (document.paths['/v1/events/batch'].post.requestBody['x-bytes-max'] = 1_000_000),
@@ -78,6 +80,7 @@ const additions: Record<string, (document: Document) => void> = {
     document.paths['/v1/keys'].get.parameters.push({ name: 'of', in: 'query', required: false, schema: {} }),
   'a new optional field of a body': (document) => (bodyOf(document, '/v1/keys').properties.owner = { type: 'string' }),
   'a field of a body that is no longer required': (document) => (bodyOf(document, '/v1/keys').required = []),
+  'a higher limit that no schema says': (document) => (document['x-limits'].keys = 500),
   'a higher limit': (document) => (queryOf(document, '/v1/events', 'limit').schema.maximum = 5_000),
   'a value that is taken now': (document) => queryOf(document, '/v1/inbox', 'status').schema.enum.push('lost'),
   'a new field of a reply': (document) => {

@@ -28,6 +28,10 @@ class Comparison {
         else this.#operation(at, operation, nodeOf(now));
       }
     }
+    const limits = nodeOf(this.after['x-limits']);
+    for (const [name, value] of Object.entries(nodeOf(this.before['x-limits']))) {
+      if (!(Number(limits[name]) >= Number(value))) this.#add(`limit ${name}`, 'is lower');
+    }
     return this.#changes;
   }
 

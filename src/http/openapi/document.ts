@@ -1,5 +1,6 @@
 /** The document of the API (OpenAPI 3.1, https://spec.openapis.org/oas/v3.1.1.html), made of the route table. */
 import type { Route } from '../route.js';
+import type { Limit } from '../limits.js';
 import type { Example } from './example.js';
 import { replyHeaders } from './headers.js';
 import { SchemaComponents } from './json-schema.js';
@@ -26,7 +27,11 @@ const description = [
 ].join('\n');
 
 /** Throws if two routes have the same id. Depends on nothing but its arguments. */
-export function openApiDocument(routes: readonly Route[], examples: readonly Example[]): OpenApiDocument {
+export function openApiDocument(
+  routes: readonly Route[],
+  examples: readonly Example[],
+  limits: Readonly<Record<string, Limit>>,
+): OpenApiDocument {
   const components: Components = { schemas: new SchemaComponents(), responses: {} };
   const paths: Record<string, Record<string, unknown>> = {};
   const ids = new Set<unknown>();
@@ -47,6 +52,8 @@ export function openApiDocument(routes: readonly Route[], examples: readonly Exa
     servers: [{ url: '/', description: 'The server that this document came from.' }],
     tags: Object.entries(groups).map(([name, text]) => ({ name, description: text })),
     paths,
+    // Those, too, that no schema can say, such as how many keys there may be.
+    'x-limits': Object.fromEntries(Object.entries(limits).map(([name, { value }]) => [name, value])),
     components: {
       schemas: components.schemas.schemas,
       responses: components.responses,

@@ -39,7 +39,7 @@ export function documentationRoutes(routes: () => readonly (Route | Route<KeyCon
 
 /** The document of a route table. */
 export function documentOf(routes: readonly (Route | Route<KeyContext>)[]): OpenApiDocument {
-  return openApiDocument(routes as readonly Route[], examples);
+  return openApiDocument(routes as readonly Route[], examples, limits);
 }
 
 /** What the `type` of a problem links to. */
