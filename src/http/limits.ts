@@ -2,7 +2,7 @@
 import { requestMsMax, headerBytesMax } from './request-limits.js';
 import { listedDaysMax, scannedEventsMax } from '../event-log/list.js';
 import { waitersMax, waitersPerOrgMax } from '../inbox/inbox.js';
-import { filterBytesMax, filterVersionsMax, inboxesMax } from '../inbox/inboxes.js';
+import { filterBytesMax, filterVersionsMax, inboxesMax, inboxNameCharsMax } from '../inbox/inboxes.js';
 import { batchBodyBytesMax, batchEventsMax } from '../ingest/batch-body.js';
 import { attributesBytesMax } from '../ingest/cloud-event.js';
 import { bodyBytesMax, payloadBytesMax, payloadDepthMax, textCharsMax } from '../ingest/envelope.js';
@@ -16,7 +16,7 @@ import { streamsMax, streamsPerOrgMax } from './event-streams.js';
 import { nameCharsMax } from './name.js';
 import { pageItemsMax } from './paging.js';
 import { eventsPerReceiveMax, idsMax, leaseSecondsMax, waitSecondsMax } from './routes/inbox.js';
-import { inboxNameCharsMax, maxAttemptsMax } from './routes/inboxes.js';
+import { maxAttemptsMax } from './routes/inboxes.js';
 import { graceSecondsMax } from './routes/keys.js';
 import { rateMax, retentionDaysMax } from './routes/orgs.js';
 import { typePatternsMax } from './type-filter.js';

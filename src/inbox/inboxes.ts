@@ -22,7 +22,9 @@ export const filterBytesMax = 65_536;
 const deletedRowsMax = 5_000;
 const numberTries = 5;
 export const defaultInboxName = 'default';
-export const inboxNamePattern = '^[a-z][a-z0-9_-]{0,63}$';
+/** 1 to `inboxNameCharsMax` characters, of which the first is a letter. */
+export const inboxNameCharsMax = 64;
+export const inboxNamePattern = `^[a-z][a-z0-9_-]{0,${inboxNameCharsMax - 1}}$`;
 const nameExpression = new RegExp(inboxNamePattern);
 /** An address can hold any text, also such that no database takes. */
 const isName = (text: string): boolean => nameExpression.test(text);

@@ -121,7 +121,7 @@ for (const engine of engineNames) {
     assert.match(sound.stderr, /^Every event has one place: verified 1020 events of 2 orgs in 2 subscriptions\.$/m);
     const lines = sound.stdout.toString().trimEnd().split('\n');
     const accounts = lines.map((line) => JSON.parse(line) as { org: string; stored: number });
-    assert.deepEqual(accounts.map(({ stored }) => stored).toSorted(), [0, 1_020]);
+    assert.deepEqual(new Set(accounts.map(({ stored }) => stored)), new Set([0, 1_020]));
     assert.equal(accounts.find(({ stored }) => stored > 0)?.org, encodeOrgId(org));
 
     const again = await openDatabase(storage);

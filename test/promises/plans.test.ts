@@ -66,7 +66,7 @@ function describePlans(storage: TestStorage): void {
     });
     const config = testConfig(storage);
     const log = createLogger(config.logLevel);
-    const stats = () => ({ sessionsInUse: 0, waiting: 0 });
+    const stats = () => ({ sessionsInUse: 0, waiting: 0, serviceMs: 0, refused: 0 });
     const parts = { config, log, onProgress: () => {}, clock: systemClock, stats, embedded: null };
     node = await composeServer({ ...parts, database: watched });
     org = await createOrg(node.address);

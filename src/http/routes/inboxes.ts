@@ -18,9 +18,6 @@ export interface InboxesRoutesOptions {
 const types = Type.Optional(
   Type.Union([Type.Array(Type.String(), { minItems: 1, maxItems: typePatternsMax }), Type.Null()]),
 );
-/** 1 to `inboxNameCharsMax` characters, of which the first is a letter. */
-export const inboxNameCharsMax = 64;
-const inboxNamePattern = `^[a-z][a-z0-9_-]{0,${inboxNameCharsMax - 1}}$`;
 export const maxAttemptsMax = 100;
 const maxAttempts = Type.Optional(Type.Integer({ minimum: 1, maximum: maxAttemptsMax }));
 const attemptsDefault = 10;
