@@ -1,3 +1,4 @@
+import { setTimeout as pause } from 'node:timers/promises';
 import { assertDocumented } from './documented.js';
 import { adminToken } from './node.js';
 
@@ -54,6 +55,15 @@ export class Client {
 
   post(path: string, body?: unknown, headers?: Record<string, string>): Promise<Answer> {
     return this.call('POST', path, body, headers);
+  }
+}
+
+/** Asks until the server has room: on a slow machine many at once may be too many. */
+export async function whenThereIsRoom(ask: () => Promise<Answer>): Promise<Answer> {
+  for (;;) {
+    const answer = await ask();
+    if (answer.status !== 503 || answer.json?.code !== 'overloaded') return answer;
+    await pause(1000 * Number(answer.json.retry_after));
   }
 }
 
