@@ -29,7 +29,10 @@ await onClockedNodes(({ addresses, address, advance }) => {
     answer.then(end, end);
     while (!state.answered) {
       advance(checkMs);
-      await admin().get('/v1/orgs');
+      // What was asked meanwhile is answered before the time goes on, or it would seem to take seconds.
+      for (let round = 0; round < 3; round++) {
+        for (const node of addresses()) await new Client(node, adminToken).get('/v1/orgs');
+      }
     }
     return answer;
   };
