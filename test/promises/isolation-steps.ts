@@ -26,6 +26,7 @@ import {
   ownOrg,
   refused,
   rotateKey,
+  sameForAll,
 } from './isolation-tenancy.js';
 import type { Tenant } from './isolation-tenant.js';
 import type { World } from './isolation-world.js';
@@ -96,9 +97,9 @@ export const plays: Readonly<Record<string, (turn: Turn) => Promise<void>>> = {
   'GET /metrics': refused('GET'),
   'GET /healthz': openToAll,
   'GET /readyz': openToAll,
-  'GET /docs/errors': openToAll,
-  'GET /docs': openToAll,
-  'GET /openapi.json': openToAll,
+  'GET /docs/errors': sameForAll,
+  'GET /docs': sameForAll,
+  'GET /openapi.json': sameForAll,
 };
 
 /** Twice as often as the others, so that there is something to see. */

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { scopes } from '../../src/tenancy/scopes.js';
+import { Client } from '../support/client.js';
 import { absent } from './isolation-tenant.js';
 import type { Turn } from './isolation-steps.js';
 import type { Sent } from './isolation-world.js';
@@ -124,4 +125,12 @@ export function refused(method: string, body?: unknown): (turn: Turn) => Promise
 
 export async function openToAll({ world, tenant, path }: Turn): Promise<void> {
   assert.equal((await world.send(tenant, null, { method: 'GET', path })).status, 200);
+}
+
+/** What the program tells of itself, with examples that look like somebody's: whoever asks gets the same as who is nobody. */
+export async function sameForAll({ tenant, path }: Turn): Promise<void> {
+  const { client } = tenant.org;
+  const [own, nobodys] = await Promise.all([client.get(path), new Client(client.address, null).get(path)]);
+  assert.equal(own.status, 200);
+  assert.ok(own.text === nobodys.text, `${path} depends on who asks`);
 }
