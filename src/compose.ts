@@ -146,7 +146,7 @@ export async function composeServer(parts: Parts): Promise<RunningServer> {
     batchBytesMax,
   });
   const inbox = new Inbox(database, clock, wakeups, (org) => announcer.appended([org]));
-  const inboxes = new Inboxes(database, clock);
+  const inboxes = new Inboxes(database, clock, (org) => announcer.appended([org]));
   const atomic = new AtomicCommit({ ...queue, store: (batch) => storeAtomic(storing, batch) });
   const keyWatch = new KeyWatch(authenticator, clock);
   const onStreamFailure = (error: unknown): void => log.error({ err: error }, 'a stream of events failed');

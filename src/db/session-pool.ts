@@ -39,7 +39,7 @@ const readsInARowMax = 4;
  * A tenant's work that would wait longer than this for a session, as it seems, is refused at once: what it can wait for adapts to how long work takes. Reads
  * are refused first.
  */
-const expectedWaitMsMax: Readonly<Record<Priority, number>> = { read: 2_000, write: 4_000 };
+const expectedWaitMsMax: Readonly<Record<Priority, number>> = { read: 3_500, write: 4_500 };
 /** How much the newest work counts against all before it: about the last twenty make up how long work takes. */
 const newestWeight = 0.05;
 

@@ -13,6 +13,8 @@ import {
 import type { Service } from '../lifecycle.js';
 
 const everyMs = 600_000;
+/** After a start, which has other things to do first. */
+const firstMs = 30_000;
 const orgsPerPage = 1_000;
 /** Rows that one transaction deletes: milliseconds, between which others get their turn. */
 const rowsMax = 2_000;
@@ -49,7 +51,7 @@ export class Retention implements Service {
 
   start(): Promise<void> {
     this.#stopped = false;
-    this.#schedule();
+    this.#schedule(firstMs);
     return Promise.resolve();
   }
 
@@ -145,11 +147,11 @@ export class Retention implements Service {
       this.onFailure(error);
     }
     this.#working = null;
-    if (!this.#stopped) this.#schedule();
+    if (!this.#stopped) this.#schedule(everyMs);
   }
 
-  #schedule(): void {
-    this.#cancelTimer = this.clock.after(everyMs, () => {
+  #schedule(ms: number): void {
+    this.#cancelTimer = this.clock.after(ms, () => {
       this.#working = this.#runAndSchedule();
     });
   }

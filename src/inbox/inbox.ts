@@ -104,6 +104,10 @@ export class Inbox {
         if (options.signal.aborted) return delivery;
         await options.stillAllowed();
       }
+    } catch (error) {
+      // What is told to this one holds for the next as well: there is no such inbox any more.
+      if (error instanceof Problem) wait.wake();
+      throw error;
     } finally {
       unregister();
       this.#drains.delete(wait.wake);

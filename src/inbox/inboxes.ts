@@ -53,6 +53,8 @@ export class Inboxes {
   constructor(
     private readonly database: Database,
     private readonly clock: Clock,
+    /** An inbox is gone: who waits for its events, on any node, is told so. */
+    private readonly onDeleted: (org: string) => void = () => {},
   ) {}
 
   /** Throws `name_taken`, `limit_reached` beyond `inboxesMax` or `filterBytesMax`, `not_found` for a start that is no event. */
@@ -134,6 +136,7 @@ export class Inboxes {
           : withVersion(row.filters, { from: head.position + 1, types: change.types }, head.firstPosition);
       requireSmall(filters);
       const maxAttempts = change.maxAttempts ?? row.max_attempts;
+      if (filters === row.filters && maxAttempts === row.max_attempts) return toInfo(row);
       const changed = await sql.updateInbox(tx, org, row.subscription, { maxAttempts, filters });
       const details = { types: change.types, max_attempts: change.maxAttempts };
       const given = Object.fromEntries(Object.entries(details).filter(([, value]) => value !== undefined));
@@ -156,6 +159,7 @@ export class Inboxes {
         if (isGone) await this.#record(tx, org, actor, 'inbox.deleted', name, {});
         return isGone ? 'gone' : 'more';
       });
+      if (outcome === 'gone') this.onDeleted(org);
       if (outcome !== 'more') return outcome === 'gone';
     }
   }

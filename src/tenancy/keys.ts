@@ -51,15 +51,21 @@ export class Keys {
     private readonly onChange: () => void,
   ) {}
 
-  /** Throws `limit_reached` beyond `keysMax`, `insufficient_scope` if `spec` asks for more than `held`. */
+  /**
+   * A key that ends makes keys that end with it, unless `spec` says sooner. Throws `limit_reached` beyond `keysMax`, `insufficient_scope` if `spec` asks for
+   * more than `held`, or for longer than it lives.
+   */
   async create(org: string, spec: KeySpec, held: HeldKey): Promise<CreatedKey> {
     requireScopes(spec.scopes, held);
     return this.database.transaction({ role: 'app', org }, async (tx) => {
       const now = new Date(this.clock.now());
+      const endsAtMs = await endOf(tx, org, held, now);
       await requireRoom(tx, org, now);
       const key = newKey();
-      await recordChanges(tx, org, keyCreated(held.keyId, key, spec, now));
-      return insertNewKey(tx, org, key, spec, now);
+      const lasting = { ...spec, expiresAtMs: spec.expiresAtMs ?? endsAtMs };
+      requireLifetime(lasting.expiresAtMs, endsAtMs);
+      await recordChanges(tx, org, keyCreated(held.keyId, key, lasting, now));
+      return insertNewKey(tx, org, key, lasting, now);
     });
   }
 
@@ -89,6 +95,8 @@ export class Keys {
       if (row === null) return null;
       const old = toKey(row);
       requireScopes(old.scopes, held);
+      const expiresAtMs = row.expires_at?.getTime() ?? null;
+      requireLifetime(expiresAtMs, await endOf(tx, org, held, new Date(nowMs)));
       if (graceSeconds > 0) await requireRoom(tx, org, new Date(nowMs));
       const key = newKey();
       const details = { name: old.name, to: key.id, grace_seconds: graceSeconds };
@@ -96,7 +104,7 @@ export class Keys {
       await recordChanges(tx, org, change);
       if (graceSeconds === 0) await deleteKey(tx, org, id);
       else await retireKey(tx, org, id, new Date(nowMs + graceSeconds * 1000));
-      const spec = { name: old.name, scopes: old.scopes, expiresAtMs: row.expires_at?.getTime() ?? null };
+      const spec = { name: old.name, scopes: old.scopes, expiresAtMs };
       return insertNewKey(tx, org, key, spec, new Date(nowMs));
     });
     this.onChange();
@@ -172,6 +180,20 @@ function requireScopes(wanted: readonly KeyScope[], held: HeldKey): void {
     const detail = `Your key does not hold ${missing.join(', ')}, so it cannot grant, rotate or delete a key that does.`;
     throw new Problem('insufficient_scope', detail);
   }
+}
+
+/** When the caller's own key ends; null: never. */
+async function endOf(tx: Transaction, org: string, { keyId }: HeldKey, now: Date): Promise<number | null> {
+  const row = await findKey(tx, org, keyId, now);
+  if (row === null) throw new Problem('invalid_key', 'Your key has ended meanwhile.');
+  return row.ends_at?.getTime() ?? null;
+}
+
+/** Else a key that was lent for an hour, or lives out its grace, would last as long as it likes. */
+function requireLifetime(endsAtMs: number | null, heldEndsAtMs: number | null): void {
+  if (heldEndsAtMs === null || (endsAtMs !== null && endsAtMs <= heldEndsAtMs)) return;
+  const detail = `Your key ends at ${formatTime(heldEndsAtMs)}, so it cannot make a key that lives longer.`;
+  throw new Problem('insufficient_scope', detail);
 }
 
 function toKey(row: KeyRow): Key {

@@ -71,6 +71,13 @@ function describeInboxes(storage: TestStorage): void {
     assert.deepEqual(names, ['default', 'orders']);
     const changed = await client.call('PATCH', '/v1/inboxes/orders', { types: null, max_attempts: 3 });
     assert.deepEqual([changed.status, changed.json.types, changed.json.max_attempts], [200, null, 3]);
+    // Neither changes anything.
+    await client.call('PATCH', '/v1/inboxes/orders', {});
+    await client.call('PATCH', '/v1/inboxes/orders', { types: ['*'], max_attempts: 3 });
+    const changes = (await client.get('/v1/audit')).json.data.filter(
+      ({ action }: { action: string }) => action === 'inbox.changed',
+    );
+    assert.equal(changes.length, 1);
     assert.equal((await client.call('DELETE', '/v1/inboxes/orders')).status, 204);
     assert.deepEqual(await refusal(client.call('DELETE', '/v1/inboxes/orders')), [404, 'not_found']);
     assert.deepEqual(await refusal(client.get('/v1/inboxes/orders')), [404, 'not_found']);

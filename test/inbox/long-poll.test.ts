@@ -34,6 +34,20 @@ describe('a receiver that waits', () => {
 
       const anOrg = (): Promise<TestOrg> => createOrg(node.address);
 
+      test('is told at once that its inbox is gone, and so are those behind it', async (t) => {
+        if (storage === null) return t.skip('no PostgreSQL');
+        const { client } = await anOrg();
+        await client.post('/v1/inboxes', { name: 'brief' });
+        const wait = () => timed(client.post('/v1/inboxes/brief/receive', { wait_seconds: 25 }));
+        const waiting = [wait(), wait(), wait()];
+        await untilWaiting(node.address, 3);
+        assert.equal((await client.call('DELETE', '/v1/inboxes/brief')).status, 204);
+        for (const { result, ms } of await Promise.all(waiting)) {
+          assert.equal(result.json.code, 'not_found');
+          assert.ok(ms < promptMsMax, `${ms} ms`);
+        }
+      });
+
       test('is answered as soon as an event arrives', async (t) => {
         if (storage === null) return t.skip('no PostgreSQL');
         const { client } = await anOrg();

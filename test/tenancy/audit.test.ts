@@ -20,6 +20,7 @@ import { adminToken } from '../support/node.js';
 import { assertProblem } from '../support/problem.js';
 import { createStorage, engineNames } from '../support/storage.js';
 import type { TestStorage } from '../support/storage.js';
+import { orgsOf } from './erasing.js';
 
 interface Row {
   readonly sequence: number;
@@ -252,7 +253,8 @@ function storageTests(storage: TestStorage): void {
   });
 
   it('a change and its row are stored together, or not at all', async () => {
-    const own = await newLog(database, Date.now());
+    const { org: made, key } = await orgsOf(database).create('own', 'free');
+    const own = made.org;
     const failing = intercept(database, (statement, values, real) => {
       if (statement.name === 'key_insert') throw new StorageError('sql', 'made to fail');
       return real(statement, values);
@@ -261,18 +263,25 @@ function storageTests(storage: TestStorage): void {
       if (statement.name === 'audit_insert') throw new StorageError('sql', 'made to fail');
       return real(statement, values);
     });
-    const held = { keyId: 'key_test', scopes: new Set(scopes) };
+    const held = { keyId: key.id, scopes: new Set(scopes) };
     const spec = { name: 'k', scopes, expiresAtMs: null };
     for (const faulty of [failing, silent]) {
       await assert.rejects(new Keys(faulty, systemClock, () => {}).create(own, spec, held), /made to fail/);
     }
     const keys = new Keys(database, systemClock, () => {});
-    assert.deepEqual(await keys.list(own, '', 10), []);
+    assert.deepEqual(
+      (await keys.list(own, '', 10)).map(({ id }) => id),
+      [key.id],
+    );
     await keys.create(own, spec, held);
     const rows = await database.transaction({ role: 'app', org: own }, (tx) => listAudit(tx, own, 10, 10));
     assert.deepEqual(
       rows.map(({ sequence, action }) => [sequence, action]),
-      [[1, 'key.created']],
+      [
+        [3, 'key.created'],
+        [2, 'key.created'],
+        [1, 'org.created'],
+      ],
     );
   });
 

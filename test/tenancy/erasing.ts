@@ -17,9 +17,12 @@ export const batch = { batchEventsMax: 7, batchRowsMax: 3 };
 
 /** An org with rows in every table: events of four days, dedup ids, leases, a dead letter, keys. */
 export async function fullOrg(database: Database, orgs: Orgs): Promise<string> {
-  const { org } = (await orgs.create('full', 'free')).org;
+  const {
+    org: { org },
+    key,
+  } = await orgs.create('full', 'free');
   const keys = new Keys(database, systemClock, () => {});
-  const held = { keyId: 'key_test', scopes: new Set(scopes) };
+  const held = { keyId: key.id, scopes: new Set(scopes) };
   for (let n = 0; n < 10; n++) await keys.create(org, { name: `key ${n}`, scopes, expiresAtMs: null }, held);
   await asOwner(database, `UPDATE subscriptions SET max_attempts = 1 WHERE org = ${org}`);
   const today = Date.now();

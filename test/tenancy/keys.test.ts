@@ -98,6 +98,26 @@ function keyTests(nodes: ClockedNodes): void {
     }
   });
 
+  it('makes none that lives longer than itself: in creating and rotating, and while it lives out its grace', async () => {
+    const endsAt = formatTime(nodes.nowMs() + 3_600_000);
+    const brief = await createKey(org, { expires_at: endsAt });
+    const client = new Client(nodes.address(), brief.key);
+    assert.equal((await createKey({ client })).json.expires_at, endsAt);
+    const sooner = formatTime(nodes.nowMs() + 60_000);
+    assert.equal((await createKey({ client }, { expires_at: sooner })).json.expires_at, sooner);
+    const later = formatTime(nodes.nowMs() + 3_601_000);
+    const problem = assertProblem(
+      await client.post('/v1/keys', { name: 'x', expires_at: later }),
+      'insufficient_scope',
+    );
+    assert.match(problem.detail, /cannot make a key that lives longer/);
+    const lasting = await createKey(org);
+    assertProblem(await client.post(`/v1/keys/${lasting.id}/rotate`, {}), 'insufficient_scope');
+    assert.equal((await client.post(`/v1/keys/${brief.id}/rotate`, { grace_seconds: 60 })).json.expires_at, endsAt);
+    // What is left of it is the grace.
+    assertProblem(await client.post('/v1/keys', { name: 'x', expires_at: endsAt }), 'insufficient_scope');
+  });
+
   it('is refused with what would be right', async () => {
     const past = formatTime(nodes.nowMs());
     const refused: [object, string][] = [

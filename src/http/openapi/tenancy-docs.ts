@@ -7,7 +7,8 @@ export const keyDocs = {
     id: 'createKey',
     group: 'Keys',
     summary: 'Make a key',
-    description: 'With at most the scopes of the key that asks, which are the default.',
+    description:
+      'With at most the scopes of the key that asks, which are the default. If that key ends, or lives out its grace, the new one ends with it at the latest.',
     replies: { 201: jsonReply('The key, with its secret.', replies.createdKey) },
     errors: ['limit_reached'],
   },
@@ -29,7 +30,7 @@ export const keyDocs = {
     group: 'Keys',
     summary: 'Replace a key by a new one',
     description:
-      'The new key has the name, the scopes and the end of the old one, which goes on working for `grace_seconds`.',
+      'The new key has the name, the scopes and the end of the old one, which goes on working for `grace_seconds`. A key that ends cannot replace one that lives longer.',
     replies: { 201: jsonReply('The new key, with its secret.', replies.createdKey) },
     errors: ['limit_reached'],
   },
