@@ -152,6 +152,8 @@ function toEnvelope(
 }
 
 function attributeProblem(name: string, value: unknown): string | null {
+  // Only a header can still have it: kept, it would be read as what became of the data.
+  if (name === 'data') return 'is no attribute: the body is the data';
   if (!attributeName.test(name)) return 'is no name of an attribute, which has 1 to 64 characters of a-z and 0-9';
   if (name === 'specversion' && value !== '1.0') return 'must be "1.0"';
   if (typeof value === 'string') return value === '' && texts.has(name) ? 'must not be empty' : unstorable(value);

@@ -156,6 +156,9 @@ await onEachEngine({}, ({ node }) => {
     const bare = await client.post('/v1/events', '1', { 'ce-id': '1', 'ce-Type': 'a' });
     assert.deepEqual(pathsOf(bare), ['ce-source', 'ce-specversion']);
     assert.deepEqual(pathsOf(await client.post('/v1/events', '1', { ...binary, 'ce-ext': '%ff' })), ['ce-ext']);
+    for (const name of ['ce-data', 'ce-data_base64']) {
+      assert.deepEqual(pathsOf(await client.post('/v1/events', '{"a":1}', { ...binary, [name]: 'base64' })), [name]);
+    }
     assertProblem(await client.post('/v1/events', '{', binary), 'invalid_json');
     const tooLarge = Buffer.alloc(200_000);
     const octets = { ...binary, 'Content-Type': 'application/octet-stream' };
