@@ -1,10 +1,9 @@
 /** One request with many events, repeated for those that the server could not store at the moment. */
 import { sleep } from './clock.js';
-import { SluiceError } from './error.js';
+import { SluiceError, uncertain } from './error.js';
 import type { FieldError } from './error.js';
 import type { EncodedEvent } from './event.js';
-import { nextAttemptDelayMs } from './retry.js';
-import type { Repeat } from './retry.js';
+import { isPassing, nextAttemptDelayMs } from './retry.js';
 import type { Transport } from './transport.js';
 
 export type Durability = 'fsync' | 'replicated' | 'memory';
@@ -25,33 +24,69 @@ export interface SendResult {
 export const batchEventsMax = 1_000;
 export const batchBytesMax = 8 * 1024 * 1024;
 
-/** Stores up to 1,000 events. Resolves with a result for each, in their order. Throws a `SluiceError` when the request as a whole is refused. */
+interface BatchOptions {
+  readonly atomic: boolean;
+  readonly signal: AbortSignal | undefined;
+}
+
+/**
+ * Stores up to 1,000 events. Resolves with a result for each, in their order. Throws a `SluiceError` when the request as a whole is refused
+ * and nothing is known of any event; if that happens to a repetition, the events that it was for have the refusal as their result.
+ */
 export async function sendBatch(
   transport: Transport,
   events: readonly EncodedEvent[],
-  { atomic, signal }: { readonly atomic: boolean; readonly signal: AbortSignal | undefined },
+  options: BatchOptions,
 ): Promise<SendResult[]> {
+  const results = new Map<number, SendResult>();
+  try {
+    await storeBatch(transport, events, options, (index, result) => results.set(index, result));
+  } catch (error) {
+    if (results.size === 0 || !(error instanceof SluiceError)) throw error;
+    const refused = resultOf(error);
+    return events.map((_, index) => results.get(index) ?? refused);
+  }
+  return events.flatMap((_, index) => results.get(index) ?? []);
+}
+
+/** As `sendBatch`, but tells `onResult` of each event as soon as its result is final. What it did not tell of when it throws is unknown. */
+export async function storeBatch(
+  transport: Transport,
+  events: readonly EncodedEvent[],
+  { atomic, signal }: BatchOptions,
+  onResult: (index: number, result: SendResult) => void,
+): Promise<void> {
   const { clock, retryLimits } = transport;
   const beganAt = clock.monotonic();
-  const results: SendResult[] = [];
+  /** The answers of attempts that may have stored their events. */
+  const unknown = new Map<number, SendResult>();
   let open = events.map((_, index) => index);
   for (let attempt = 1; ; attempt++) {
     const batch = open.flatMap((index) => events[index] ?? []);
-    const answers = await request(transport, batch, atomic, signal);
+    const answers = await request(transport, batch, atomic, signal).catch((error: unknown) => {
+      throw error instanceof SluiceError && open.some((index) => unknown.has(index)) ? uncertain(error) : error;
+    });
+    const at = { attempt, elapsedMs: clock.monotonic() - beganAt, random: clock.random() };
+    const again: number[] = [];
+    let againMs = 0;
     for (const [i, index] of open.entries()) {
       const event = events[index];
       const answer = answers[i];
       if (event === undefined || answer === undefined) throw shortAnswer(batch.length, answers.length);
-      results[index] = settled(event, answer);
+      const result = settled(event, answer);
+      const failure = itemError(result);
+      if (failure.mayHaveTakenEffect) unknown.set(index, result);
+      const delayMs = nextAttemptDelayMs(failure, event.isRepeatable ? 'harmless' : 'doubles', at, retryLimits);
+      if (delayMs === null) {
+        onResult(index, (isPassing(failure) ? unknown.get(index) : undefined) ?? result);
+      } else {
+        again.push(index);
+        againMs = Math.max(againMs, delayMs);
+      }
     }
-    const at = { attempt, elapsedMs: clock.monotonic() - beganAt, random: clock.random() };
-    const again = open.flatMap((index) => {
-      const delayMs = nextAttemptDelayMs(itemError(results[index]), repeatOf(events[index]), at, retryLimits);
-      return delayMs === null ? [] : [{ index, delayMs }];
-    });
-    if (again.length === 0) return results;
-    await sleep(clock, Math.max(...again.map(({ delayMs }) => delayMs)), signal);
-    open = again.map(({ index }) => index);
+    if (again.length === 0) return;
+    await sleep(clock, againMs, signal);
+    open = again;
   }
 }
 
@@ -77,13 +112,14 @@ function settled(event: EncodedEvent, answer: SendResult): SendResult {
   return event.hasOwnDedupId && answer.status === 200 ? { ...answer, status: 201, duplicate: false } : answer;
 }
 
-function repeatOf(event: EncodedEvent | undefined): Repeat {
-  return event?.isRepeatable === true ? 'harmless' : 'doubles';
-}
-
 function itemError(result: SendResult | undefined): SluiceError {
   const { status = 0, code = '', detail = '' } = result ?? {};
   return new SluiceError({ status, code, detail, mayHaveTakenEffect: code === 'outcome_unknown' });
+}
+
+/** Of an event whose request failed. */
+function resultOf({ status, code, detail, mayHaveTakenEffect }: SluiceError): SendResult {
+  return { status: status ?? 503, code: mayHaveTakenEffect ? 'outcome_unknown' : code, detail };
 }
 
 function shortAnswer(sent: number, answered: number): SluiceError {

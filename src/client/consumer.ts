@@ -37,7 +37,10 @@ export interface ConsumeOptions {
   readonly retryDelaySeconds?: (event: ReceivedEvent, error: unknown) => number;
   /** Gives each event its payload as text, too. */
   readonly rawPayload?: boolean;
-  /** Told of what the loop itself survives: handlers that threw (with their event), requests that failed. */
+  /**
+   * Told of what the loop itself survives: handlers that threw (with their event), requests that failed. What it throws, or `retryDelaySeconds`,
+   * ends the loop.
+   */
   readonly onError?: (error: unknown, event: ReceivedEvent | null) => void;
   /** Ends the loop. */
   readonly signal?: AbortSignal;
@@ -46,6 +49,10 @@ export interface ConsumeOptions {
 interface Task {
   readonly event: ReceivedEvent;
   readonly lease: HeldLease;
+}
+
+interface GivenBack extends Task {
+  readonly delaySeconds: number;
 }
 
 const eventsPerRequestMax = 1_000;
@@ -59,7 +66,9 @@ export class Consumer {
   readonly #stopping = new AbortController();
   readonly #queue: Task[] = [];
   readonly #acks: Coalescer<string>;
-  readonly #nacks: Coalescer<{ readonly id: string; readonly delaySeconds: number }>;
+  readonly #nacks: Coalescer<GivenBack>;
+  /** What a callback of the caller's threw. */
+  #failure: { readonly error: unknown } | undefined;
   #running = 0;
   #held = 0;
   #changed: (() => void) | undefined;
@@ -92,7 +101,10 @@ export class Consumer {
     this.#nacks = new Coalescer(eventsPerRequestMax, (items) => this.#giveBack(items));
   }
 
-  /** Resolves when it was stopped and everything it held is settled. Throws a `SluiceError` that another attempt would only repeat. */
+  /**
+   * Resolves when it was stopped and everything it held is settled. Throws a `SluiceError` that another attempt would only repeat, and what the
+   * caller's `onError` or `retryDelaySeconds` throws.
+   */
   async run(): Promise<void> {
     const stop = (): void => this.#stopping.abort();
     const forget = onAbort(this.#userSignal, stop);
@@ -101,10 +113,23 @@ export class Consumer {
     } finally {
       stop();
       forget();
-      for (const task of this.#queue.splice(0))
-        void this.#settle(task, this.#nacks.add({ id: task.event.id, delaySeconds: 0 }));
+      for (const task of this.#queue.splice(0)) void this.#settle(task, this.#nacks.add({ ...task, delaySeconds: 0 }));
       while (this.#held > 0) await this.#change();
     }
+    if (this.#failure !== undefined) throw this.#failure.error;
+  }
+
+  #tell(error: unknown, event: ReceivedEvent | null): void {
+    try {
+      this.#options.onError(error, event);
+    } catch (thrown) {
+      this.#fail(thrown);
+    }
+  }
+
+  #fail(error: unknown): void {
+    this.#failure ??= { error };
+    this.#stopping.abort();
   }
 
   async #receiveUntilStopped(): Promise<void> {
@@ -127,14 +152,15 @@ export class Consumer {
       } catch (error) {
         if (signal.aborted) return;
         if (!(error instanceof SluiceError) || !isPassing(error)) throw error;
-        this.#options.onError(error, null);
+        this.#tell(error, null);
         await this.#pause(this.clock.random() * Math.min(receiveBackoffMsMax, 1_000 * 2 ** failures++));
       }
     }
   }
 
   #take(leaseId: string, events: readonly ReceivedEvent[]): void {
-    const { leaseSeconds, onError } = this.#options;
+    const { leaseSeconds } = this.#options;
+    const onError = this.#tell.bind(this);
     const lease = new HeldLease(leaseId, events, { inbox: this.inbox, clock: this.clock, leaseSeconds, onError });
     onAbort(lease.lost, () => this.#drop(lease));
     this.#held += events.length;
@@ -180,11 +206,20 @@ export class Consumer {
   #failed(task: Task, error: unknown): void {
     const { event, lease } = task;
     if (!lease.holds(event.id)) return;
-    this.#options.onError(error, event);
+    this.#tell(error, event);
     // By now another consumer may have it, whose lease this would end.
     if (lease.lost.aborted) return this.#release(task);
-    const delaySeconds = this.#options.retryDelaySeconds(event, error);
-    void this.#settle(task, this.#nacks.add({ id: event.id, delaySeconds }));
+    const delaySeconds = this.#retryDelaySeconds(event, error);
+    void this.#settle(task, this.#nacks.add({ ...task, delaySeconds }));
+  }
+
+  #retryDelaySeconds(event: ReceivedEvent, error: unknown): number {
+    try {
+      return this.#options.retryDelaySeconds(event, error);
+    } catch (thrown) {
+      this.#fail(thrown);
+      return 0;
+    }
   }
 
   /** Its lease is kept until the server has answered. */
@@ -193,7 +228,7 @@ export class Consumer {
     try {
       await settled;
     } catch (error) {
-      this.#options.onError(error, task.event);
+      this.#tell(error, task.event);
     }
     this.#release(task);
   }
@@ -212,10 +247,25 @@ export class Consumer {
     }
   }
 
-  async #giveBack(items: readonly { readonly id: string; readonly delaySeconds: number }[]): Promise<void> {
-    const byDelay = new Map<number, string[]>();
-    for (const { id, delaySeconds } of items) byDelay.set(delaySeconds, [...(byDelay.get(delaySeconds) ?? []), id]);
-    for (const [delaySeconds, ids] of byDelay) await this.inbox.nack(ids, { delaySeconds });
+  async #giveBack(items: readonly GivenBack[]): Promise<void> {
+    const byDelay = new Map<number, GivenBack[]>();
+    for (const item of items) byDelay.set(item.delaySeconds, [...(byDelay.get(item.delaySeconds) ?? []), item]);
+    for (const [delaySeconds, some] of byDelay) await this.#nack(some, delaySeconds);
+  }
+
+  /** What is under a lost lease another consumer may have by now, and would lose: it is left out, and the retries end where one is lost meanwhile. */
+  async #nack(items: readonly GivenBack[], delaySeconds: number): Promise<void> {
+    const held = items.filter(({ lease }) => !lease.lost.aborted);
+    if (held.length === 0) return;
+    const lost = new AbortController();
+    const leases = Array.from(new Set(held.map(({ lease }) => lease)));
+    const forget = leases.map((lease) => onAbort(lease.lost, () => lost.abort(lease.lost.reason)));
+    try {
+      const ids = held.map(({ event }) => event.id);
+      await this.inbox.nack(ids, { delaySeconds, signal: lost.signal });
+    } finally {
+      for (const end of forget) end();
+    }
   }
 
   #change(): Promise<void> {

@@ -57,3 +57,11 @@ export class SluiceError extends Error {
     this.problem = fields.problem ?? null;
   }
 }
+
+/** The same failure of an attempt, after an earlier one may have done what was asked for. */
+export function uncertain(error: SluiceError): SluiceError {
+  if (error.mayHaveTakenEffect) return error;
+  const { status, code, detail, requestId, errors, retryAfterSeconds, problem } = error;
+  const same = { status, code, detail, requestId, errors, retryAfterSeconds, problem };
+  return new SluiceError({ ...same, mayHaveTakenEffect: true, cause: error });
+}

@@ -5,6 +5,7 @@ import type { EventField, ReadEvent, ReadOptions } from './event.js';
 import { inboxPath } from './inboxes.js';
 import { allPages } from './pages.js';
 import type { ListOptions } from './pages.js';
+import type { Repeat } from './retry.js';
 import { parsed } from './transport.js';
 import type { Transport } from './transport.js';
 
@@ -107,7 +108,10 @@ export class Inbox {
     return total;
   }
 
-  /** Gives events back: pending again after `delaySeconds` (0 when absent), as another attempt. */
+  /**
+   * Gives events back: pending again after `delaySeconds` (0 when absent), as another attempt. By their ids whoever holds them loses them, so a
+   * request that may have been carried out is not repeated: another consumer may have them by then. By the lease it is.
+   */
   async nack(
     target: Target,
     { delaySeconds, signal }: Abortable & { readonly delaySeconds?: number } = {},
@@ -118,6 +122,7 @@ export class Inbox {
         'nack',
         { ...body, delay_seconds: delaySeconds },
         signal,
+        'ids' in body ? 'doubles' : 'harmless',
       );
       released += part.released;
     }
@@ -177,9 +182,14 @@ export class Inbox {
     return new Consumer(this, this.transport.clock, handler, options).run();
   }
 
-  #post<Value>(action: string, body: object, signal: AbortSignal | undefined): Promise<Value> {
+  #post<Value>(
+    action: string,
+    body: object,
+    signal: AbortSignal | undefined,
+    repeat: Repeat = 'harmless',
+  ): Promise<Value> {
     const path = `${this.#path}/${action}`;
-    return this.transport.json({ method: 'POST', path, body: JSON.stringify(body), repeat: 'harmless', signal });
+    return this.transport.json({ method: 'POST', path, body: JSON.stringify(body), repeat, signal });
   }
 }
 

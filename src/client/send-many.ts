@@ -1,5 +1,5 @@
 /** Any number of events, cut into batches while they come. */
-import { batchBytesMax, batchEventsMax, sendBatch } from './batch.js';
+import { batchBytesMax, batchEventsMax, storeBatch } from './batch.js';
 import type { SendResult } from './batch.js';
 import type { ClientClock } from './clock.js';
 import { SluiceError } from './error.js';
@@ -14,7 +14,10 @@ export interface SendManyOptions {
    * server is long, and may overtake each other.
    */
   readonly concurrency?: number;
-  /** Told of each batch as it is answered, what became of each of its events. What it throws ends the sending. */
+  /**
+   * Told of each batch as it is answered, what became of each of its events; of one that fails halfway only of those that are known. What it
+   * throws ends the sending.
+   */
   readonly onResults?: (outcomes: readonly SendOutcome[]) => void;
   readonly signal?: AbortSignal;
 }
@@ -45,7 +48,8 @@ const lingerMs = 50;
 
 /**
  * Sends the events of a source, which is read only as fast as they are stored: beside the batches under way one more is gathered. A refused
- * event does not end it; a refused request does, after its retries: then nothing more is read, and a `SluiceError` is thrown.
+ * event does not end it; a refused request does, after its retries: then nothing more is read, and a `SluiceError` is thrown. What was stored
+ * by then, `onResults` has been told.
  */
 export async function sendMany(transport: Transport, source: Source, options: SendManyOptions): Promise<SendSummary> {
   const sending = new Sending(transport, options);
@@ -62,6 +66,8 @@ interface Item {
   /** What is to be sent, or why it cannot be. */
   readonly encoded: EncodedEvent | SendResult;
 }
+
+type OnResult = (index: number, result: SendResult) => void;
 
 interface Batch {
   readonly first: number;
@@ -122,34 +128,46 @@ class Sending {
     this.wake?.();
   }
 
+  /** Tells what is known of a batch, also when it fails halfway. */
   async #store({ first, items }: Batch): Promise<void> {
-    const stored = await this.#send(items.map(({ encoded }) => encoded).filter(isEncoded));
-    let next = 0;
-    const outcomes = items.flatMap(({ event, encoded }, i) => {
-      const result = isEncoded(encoded) ? stored[next++] : encoded;
-      return result === undefined ? [] : [{ index: first + i, event, result }];
-    });
-    for (const outcome of outcomes) this.#tally(outcome);
-    this.options.onResults?.(outcomes);
-  }
-
-  /** A batch that is more than the org may ever send at once goes in halves. */
-  async #send(events: readonly EncodedEvent[]): Promise<SendResult[]> {
-    if (events.length === 0) return [];
-    if (events.length > this.eventsMax) return this.#sendHalves(events);
+    const results = new Map<number, SendResult>();
     try {
-      return await sendBatch(this.transport, events, { atomic: false, signal: this.options.signal });
-    } catch (error) {
-      const isTooMuch = error instanceof SluiceError && error.status === 413 && events.length > 1;
-      if (!isTooMuch) throw error;
-      if (error.code === 'rate_exceeds_burst') this.eventsMax = Math.min(this.eventsMax, Math.ceil(events.length / 2));
-      return this.#sendHalves(events);
+      const encoded = items.map((item) => item.encoded).filter(isEncoded);
+      await this.#send(encoded, (index, result) => results.set(index, result));
+    } finally {
+      let sent = 0;
+      const outcomes = items.flatMap(({ event, encoded }, i) => {
+        const result = isEncoded(encoded) ? results.get(sent++) : encoded;
+        return result === undefined ? [] : [{ index: first + i, event, result }];
+      });
+      for (const outcome of outcomes) this.#tally(outcome);
+      if (outcomes.length > 0) this.options.onResults?.(outcomes);
     }
   }
 
-  async #sendHalves(events: readonly EncodedEvent[]): Promise<SendResult[]> {
+  /** A batch that is more than the org may ever send at once goes in halves. */
+  async #send(events: readonly EncodedEvent[], onResult: OnResult): Promise<void> {
+    if (events.length === 0) return;
+    if (events.length > this.eventsMax) return this.#sendHalves(events, onResult);
+    let isBegun = false;
+    const { signal } = this.options;
+    try {
+      await storeBatch(this.transport, events, { atomic: false, signal }, (index, result) => {
+        isBegun = true;
+        onResult(index, result);
+      });
+    } catch (error) {
+      const isTooMuch = error instanceof SluiceError && error.status === 413 && events.length > 1 && !isBegun;
+      if (!isTooMuch) throw error;
+      if (error.code === 'rate_exceeds_burst') this.eventsMax = Math.min(this.eventsMax, Math.ceil(events.length / 2));
+      return this.#sendHalves(events, onResult);
+    }
+  }
+
+  async #sendHalves(events: readonly EncodedEvent[], onResult: OnResult): Promise<void> {
     const half = Math.ceil(events.length / 2);
-    return [...(await this.#send(events.slice(0, half))), ...(await this.#send(events.slice(half)))];
+    await this.#send(events.slice(0, half), onResult);
+    await this.#send(events.slice(half), (index, result) => onResult(half + index, result));
   }
 
   #tally(outcome: SendOutcome): void {

@@ -1,7 +1,7 @@
 /** One request with its deadline, and the attempts that a call is worth. */
 import { sleep } from './clock.js';
 import type { ClientClock } from './clock.js';
-import { SluiceError } from './error.js';
+import { SluiceError, uncertain } from './error.js';
 import type { FieldError } from './error.js';
 import { onAbort } from './on-abort.js';
 import { nextAttemptDelayMs } from './retry.js';
@@ -58,10 +58,11 @@ export class Transport {
     return parsed(await this.request(call)) as Value;
   }
 
-  /** A 2xx. Throws a `SluiceError`, or the reason of the caller's signal. */
+  /** A 2xx. Throws a `SluiceError`, which speaks of all attempts, or the reason of the caller's signal. */
   async request(call: Call): Promise<Reply> {
     const { clock, retry } = this.options;
     const beganAt = clock.monotonic();
+    let mayHaveTakenEffect = false;
     for (let attempt = 1; ; attempt++) {
       call.signal?.throwIfAborted();
       try {
@@ -70,7 +71,8 @@ export class Transport {
         if (!(error instanceof SluiceError)) throw error;
         const at = { attempt, elapsedMs: clock.monotonic() - beganAt, random: clock.random() };
         const delayMs = nextAttemptDelayMs(error, call.repeat, at, retry);
-        if (delayMs === null) throw error;
+        mayHaveTakenEffect ||= error.mayHaveTakenEffect;
+        if (delayMs === null) throw mayHaveTakenEffect ? uncertain(error) : error;
         await sleep(clock, delayMs, call.signal);
       }
     }

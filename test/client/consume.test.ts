@@ -226,6 +226,77 @@ test('trouble of the server is told and waited out; a refusal ends the loop afte
   await assert.rejects(ended, (error) => error === refusal);
 });
 
+for (const callback of ['onError', 'retryDelaySeconds'] as const) {
+  for (const when of ['as the handler throws', 'as the handler takes too long']) {
+    test(`a throwing ${callback}, ${when}, ends the loop after what has begun, with what it threw`, async () => {
+      const inbox = new NotedInbox(2);
+      const reason = new Error('of the callback');
+      const options = {
+        handlerSeconds: 5,
+        [callback]: () => {
+          throw reason;
+        },
+      };
+      const finish: (() => void)[] = [];
+      const { clock, ended } = consume(inbox, options, () => {
+        if (when === 'as the handler throws') throw new Error('of the handler');
+        return new Promise<void>((resolve) => void finish.push(resolve));
+      });
+      const rejected = assert.rejects(ended, (error) => error === reason);
+      while (inbox.handedOut < 2) await turns(1);
+      await turns(2);
+      clock.advance(5_000);
+      await turns(5);
+      for (const done of finish) done();
+      await rejected;
+      assert.equal(inbox.nacks.flatMap(({ ids }) => ids).length, 2);
+    });
+  }
+}
+
+test('a throwing onError ends the loop also where a request failed', async () => {
+  const reason = new Error('of the callback');
+  const onError = (): never => {
+    throw reason;
+  };
+  const trouble = new SluiceError({ status: 503, code: 'overloaded', detail: '' });
+  const acks = new NotedInbox(1);
+  acks.failAcks = trouble;
+  await assert.rejects(consume(acks, { onError }, () => {}).ended, (error) => error === reason);
+  const receives = new NotedInbox(1);
+  receives.failReceives = trouble;
+  await assert.rejects(consume(receives, { onError }, () => {}).ended, (error) => error === reason);
+});
+
+test('what waits to be given back is not, once its lease is lost', async () => {
+  const inbox = new NotedInbox(2);
+  let answer = (): void => {};
+  const signals: (AbortSignal | undefined)[] = [];
+  inbox.nack = async (ids, options?: { readonly signal?: AbortSignal }) => {
+    signals.push(options?.signal);
+    await new Promise<void>((resolve) => (answer = resolve));
+    return { released: 'leaseId' in ids ? 0 : ids.length };
+  };
+  const fail: (() => void)[] = [];
+  const { clock, stop, ended } = consume(inbox, { concurrency: 2, max: 2 }, () => {
+    return new Promise<void>((_, reject) => void fail.push(() => reject(new Error('bad event'))));
+  });
+  while (fail.length < 2) await turns(1);
+  fail[0]?.();
+  await turns(2);
+  fail[1]?.();
+  await turns(2);
+  assert.equal(signals.length, 1, 'the second waits for the answer to the first');
+  inbox.failExtensions = new SluiceError({ status: 409, code: 'lease_expired', detail: '' });
+  clock.advance((leaseSeconds / 2) * 1000);
+  await turns(5);
+  assert.equal(signals[0]?.aborted, true, 'the first is not repeated any more');
+  answer();
+  stop();
+  await ended;
+  assert.equal(signals.length, 1);
+});
+
 test('an acknowledgement that is not taken is told, and the loop goes on', async () => {
   const inbox = new NotedInbox(1);
   inbox.failAcks = new SluiceError({ status: 503, code: 'overloaded', detail: '' });

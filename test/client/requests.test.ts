@@ -57,6 +57,23 @@ test('what is made once more by a repeat is repeated only if it certainly was no
   }
 });
 
+test('a failure says that it may have taken effect if any attempt may have', async () => {
+  const { sluice } = scripted([() => broken('ECONNRESET'), () => problem(503, 'overloaded')]);
+  const error = await failure(sluice.events.send(event));
+  assert.deepEqual([error.code, error.mayHaveTakenEffect], ['overloaded', true]);
+  const certain = await failure(scripted([() => problem(503, 'overloaded')]).sluice.events.send(event));
+  assert.equal(certain.mayHaveTakenEffect, false);
+});
+
+test('events are not given back by their ids once more after an unknown outcome: they may be in other hands', async () => {
+  const given = () => json(200, { released: 1 });
+  const byIds = scripted([() => broken('ECONNRESET'), given]);
+  assert.equal((await failure(byIds.sluice.inbox().nack(['evt_1']))).mayHaveTakenEffect, true);
+  assert.equal(byIds.requests.length, 1);
+  const byLease = scripted([() => broken('ECONNRESET'), given]);
+  assert.deepEqual(await byLease.sluice.inbox().nack({ leaseId: 'lse_1' }), { released: 1 });
+});
+
 test('Retry-After is waited for, and chance is added to it', async () => {
   const { sluice, requests } = scripted([() => problem(429, 'rate_limited', { 'Retry-After': '7' }), stored]);
   await sluice.events.send(event);

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { SluiceError } from '../../src/client/index.js';
 import type { NewEvent, SendOutcome } from '../../src/client/index.js';
-import { json, problem, scripted } from './scripted.js';
+import { broken, json, problem, scripted } from './scripted.js';
 import type { Answer, SentRequest } from './scripted.js';
 
 function events(count: number, from = 0): NewEvent[] {
@@ -85,6 +85,54 @@ test('events that could not be stored at the moment are sent again alone, under 
       ['d1', 'd3'],
     ],
   );
+});
+
+test('what was stored is told, though a later attempt for the rest fails as a whole', async () => {
+  const half = (request: SentRequest): Response =>
+    json(200, {
+      results: itemsOf(request).map(({ payload }) =>
+        payload.n === 0 ? { status: 201, id: 'evt_0' } : { status: 503, code: 'overloaded', detail: 'x' },
+      ),
+    });
+  const down = () => problem(503, 'overloaded');
+  const results = await scripted([half, down]).sluice.events.sendBatch(events(2));
+  assert.deepEqual(
+    results.map(({ status, id, code }) => [status, id, code]),
+    [
+      [201, 'evt_0', undefined],
+      [503, undefined, 'overloaded'],
+    ],
+  );
+  const lost = await scripted([half, () => broken('ECONNRESET'), down]).sluice.events.sendBatch(events(2));
+  assert.deepEqual([lost[0]?.id, lost[1]?.status, lost[1]?.code], ['evt_0', 503, 'outcome_unknown']);
+
+  const told: SendOutcome[] = [];
+  const { sluice } = scripted([half, down]);
+  const sent = sluice.events.sendMany(events(2), { onResults: (outcomes) => told.push(...outcomes) });
+  await assert.rejects(sent, (error) => error instanceof SluiceError && error.code === 'overloaded');
+  assert.deepEqual(
+    told.map(({ index, result }) => [index, result.id]),
+    [[0, 'evt_0']],
+  );
+});
+
+test('what the first half of a batch stored is told, though the second half fails', async () => {
+  const told: SendOutcome[] = [];
+  const { sluice } = scripted([() => problem(413, 'batch_too_large'), answering(), () => problem(401, 'invalid_key')]);
+  const sent = sluice.events.sendMany(events(4), { onResults: (outcomes) => told.push(...outcomes) });
+  await assert.rejects(sent, SluiceError);
+  assert.deepEqual(
+    told.map(({ result }) => result.id),
+    ['evt_0', 'evt_1'],
+  );
+});
+
+test('an event that an attempt may have stored stays one, whatever its last attempt says', async () => {
+  const answers = ['outcome_unknown', 'overloaded'].map(
+    (code) => () => json(200, { results: [{ status: 503, code, detail: 'x' }] }),
+  );
+  const [result] = await scripted(answers).sluice.events.sendBatch(events(1));
+  assert.deepEqual([result?.status, result?.code], [503, 'outcome_unknown']);
 });
 
 test('an event without a dedup_id of any kind is not sent again after an unknown outcome', async () => {
