@@ -1,4 +1,4 @@
-import type { IncomingHttpHeaders } from 'node:http';
+import type { IncomingHttpHeaders, IncomingMessage } from 'node:http';
 import type { Authenticator, Caller, Identity } from '../admission/authenticate.js';
 import type { KeyUsage } from '../admission/key-usage.js';
 import type { Admitted, RateLimiter } from '../admission/rate-limit.js';
@@ -21,9 +21,31 @@ export interface Admission {
 export function admitCaller(
   { authenticator }: Admission,
   route: Route,
-  headers: IncomingHttpHeaders,
+  { headers, rawHeaders }: Pick<IncomingMessage, 'headers' | 'rawHeaders'>,
 ): Caller | null | Promise<Caller> {
-  return route.access === 'public' ? null : authenticator.authenticate(headers);
+  if (route.access === 'public') return null;
+  // Node keeps the first of several, where something between us and the client may have looked at another.
+  if (headers.authorization !== undefined && isRepeated(rawHeaders, 'authorization')) {
+    throw new Problem('invalid_key', 'The Authorization header was sent more than once. Send it once.');
+  }
+  return authenticator.authenticate(headers);
+}
+
+/** Every request asks, so it looks at lengths first: 0.02 µs in place of 0.2. */
+function isRepeated(rawHeaders: readonly string[], name: string): boolean {
+  let candidates = 0;
+  for (let i = 0; i < rawHeaders.length; i += 2) if (rawHeaders[i]?.length === name.length) candidates++;
+  return candidates > 1 && countHeader(rawHeaders, name) > 1;
+}
+
+/** How often a header was sent. `name` in lower case. */
+export function countHeader(rawHeaders: readonly string[], name: string): number {
+  let count = 0;
+  for (let i = 0; i < rawHeaders.length; i += 2) {
+    const sent = rawHeaders[i] ?? '';
+    if (sent.length === name.length && sent.toLowerCase() === name) count++;
+  }
+  return count;
 }
 
 /** Checks the caller's scope, and returns who it is where the route is for keys. */

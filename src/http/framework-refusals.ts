@@ -2,7 +2,7 @@
 import type { IncomingMessage } from 'node:http';
 import type { FastifyRequest } from 'fastify';
 import { Problem } from '../errors.js';
-import { tooLarge } from './admit.js';
+import { countHeader, tooLarge } from './admit.js';
 import type { BodyLimit, Route } from './route.js';
 
 /** Fastify's own refusals, in our words. Null: not one of them. */
@@ -44,11 +44,7 @@ function routedPath(url: string): string {
 
 /** RFC 9112, 3.2: HTTP/1.1 needs one Host, and more than one may have been read by different rules on the way here. */
 export function namesOneHost({ rawHeaders, httpVersionMinor }: IncomingMessage): boolean {
-  let hosts = 0;
-  for (let i = 0; i < rawHeaders.length; i += 2) {
-    const name = rawHeaders[i] ?? '';
-    if (name.length === 4 && name.toLowerCase() === 'host') hosts++;
-  }
+  const hosts = countHeader(rawHeaders, 'host');
   return hosts === 1 || (hosts === 0 && httpVersionMinor === 0);
 }
 

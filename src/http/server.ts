@@ -259,7 +259,7 @@ function addRoute(
         state.room = budgets.bodies.reserve(reply.raw, state.identity, headers, bodyLimit);
       };
       try {
-        const caller = admitCaller(admission, route, headers);
+        const caller = admitCaller(admission, route, request.raw);
         if (!(caller instanceof Promise)) {
           admit(caller);
           done();

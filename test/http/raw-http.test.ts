@@ -91,6 +91,20 @@ await onEachEngine({}, ({ node }) => {
     assertProblem(await exchange(node().address, post('Transfer-Encoding: chunked', body)), 'payload_too_large');
   });
 
+  test('two Authorization headers are refused, whichever of them holds a key', async () => {
+    const [known, unknown] = [`Bearer ${org.key}`, `Bearer slk_live_${'x'.repeat(43)}`];
+    for (const [first, second] of [
+      [known, unknown],
+      [unknown, known],
+      [known, known],
+    ]) {
+      const request = `GET /v1/org HTTP/1.1\r\n${host}\r\nAuthorization: ${first}\r\nauthorization: ${second}${end}`;
+      assertProblem(await exchange(node().address, request), 'invalid_key');
+    }
+    const agreeing = `GET /v1/org HTTP/1.1\r\n${host}\r\nAuthorization: ${known}\r\nX-API-Key: ${org.key}${end}`;
+    assert.equal((await exchange(node().address, agreeing)).status, 200);
+  });
+
   test('the absolute form of an address means its path', async () => {
     const ok = await exchange(node().address, `GET http://sluice.test/healthz HTTP/1.1\r\n${host}${end}`);
     assert.equal(ok.status, 200);
