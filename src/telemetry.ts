@@ -5,6 +5,7 @@ export interface Telemetry {
   readonly registry: Registry;
   readonly requestSeconds: Histogram<'method' | 'route' | 'status'>;
   readonly problems: Counter<'code'>;
+  readonly requestsAborted: Counter;
   readonly connectionPressure: Counter<'what'>;
   readonly rateLimited: Counter<'bucket' | 'mode'>;
   readonly eventsStored: Counter;
@@ -65,6 +66,11 @@ export function createTelemetry(): Telemetry {
       name: 'sluice_http_problems_total',
       help: 'Refused requests, by error code.',
       labelNames: ['code'],
+      registers,
+    }),
+    requestsAborted: new Counter({
+      name: 'sluice_http_requests_aborted_total',
+      help: 'Requests whose client closed the connection before their body had arrived.',
       registers,
     }),
     connectionPressure: new Counter({

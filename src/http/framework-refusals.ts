@@ -23,6 +23,11 @@ export function fromFastify(error: unknown, limit: BodyLimit): Problem | null {
   return null;
 }
 
+/** Whether the client closed the connection before its body had arrived: the error is the one that ended the body. */
+export function leftInTheBody(error: unknown, request: IncomingMessage): boolean {
+  return error === request.errored && (error as NodeJS.ErrnoException).code === 'ECONNRESET';
+}
+
 /** 404 where no route has this path, 405 where one has it with another method. */
 export function notFound(request: FastifyRequest, routes: readonly Route[]): Problem {
   const path = routedPath(request.raw.url ?? '');

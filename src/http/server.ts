@@ -18,7 +18,7 @@ import { readRaw } from './body.js';
 import { clientGone } from './client-gone.js';
 import { answerClientError } from './client-error.js';
 import { Connections } from './connections.js';
-import { fromFastify, namesOneHost, notFound } from './framework-refusals.js';
+import { fromFastify, leftInTheBody, namesOneHost, notFound } from './framework-refusals.js';
 import { renderProblem, toProblem } from './problem.js';
 import { ReplyBudget } from './reply-budget.js';
 import { requestIdOf } from './request-id.js';
@@ -352,6 +352,14 @@ function payForRefusal(request: FastifyRequest): void {
 }
 
 function sendError(error: unknown, request: FastifyRequest, reply: FastifyReply, options: HttpServerOptions): void {
+  if (leftInTheBody(error, request.raw)) {
+    options.telemetry.requestsAborted.inc();
+    payForRefusal(request);
+    // There is nobody to answer.
+    reply.hijack();
+    reply.raw.destroy();
+    return;
+  }
   const problem = fromFastify(error, states.get(request)?.bodyLimit ?? options.admission.bodyLimit) ?? toProblem(error);
   payForRefusal(request);
   options.telemetry.problems.inc({ code: problem.code });

@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { closeSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
+import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
@@ -41,7 +43,36 @@ async function startLogging(t: TestContext, engine: EngineName) {
   return { node, storage, log, written };
 }
 
+async function aborted(admin: Client): Promise<number> {
+  const { text } = await admin.get('/metrics');
+  return Number(/^sluice_http_requests_aborted_total (\d+)$/m.exec(text)?.[1]);
+}
+
 for (const engine of engineNames) {
+  test(`on ${engine} a client that leaves in the middle of its body is counted as that, and is no failure`, async (t) => {
+    const logging = await startLogging(t, engine);
+    if (logging === null) return t.skip('no PostgreSQL on this machine');
+    const { node, written } = logging;
+    const { key } = await createOrg(node.address);
+    const { hostname, port } = new URL(node.address);
+    const head = `POST /v1/events HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer ${key}\r\nContent-Type: application/json`;
+    const admin = new Client(node.address, adminToken);
+    for (const framing of ['Content-Length: 100\r\n\r\n{"type"', 'Transfer-Encoding: chunked\r\n\r\n7\r\n{"type"']) {
+      const before = await aborted(admin);
+      // One that leaves while its key is looked up is no request yet.
+      while ((await aborted(admin)) === before) {
+        const socket = connect(Number(port), hostname);
+        socket.on('error', () => {});
+        socket.write(`${head}\r\nExpect: 100-continue\r\n${framing}`);
+        await once(socket, 'data');
+        socket.destroy();
+      }
+    }
+    const { text: metrics } = await admin.get('/metrics');
+    assert.doesNotMatch(metrics, /sluice_http_problems_total\{code="(internal|bad_request)"\}/);
+    assert.doesNotMatch(await written(), /request failed/);
+  });
+
   test(`on ${engine} no key, admin token or payload is ever in the log, at its most talkative`, async (t) => {
     const logging = await startLogging(t, engine);
     if (logging === null) return t.skip('no PostgreSQL on this machine');
