@@ -119,6 +119,45 @@ await onEachEngine({}, ({ node }) => {
     assert.deepEqual([json.id, json.data], ['batch 1', 1]);
   });
 
+  test('a list is a batch of CloudEvents where it is asked for, its next page a link', async () => {
+    const { client: own } = await createOrg(node().address);
+    for (const id of ['1', '2', '3']) await own.post('/v1/events', { ...required, id, data: [1] }, structured);
+    await own.post('/v1/inboxes', { name: 'all', start: 'beginning' });
+    const one = await own.get(
+      (await own.post('/v1/events', { type: 'a', payload: 1 })).headers.get('location') ?? '',
+      asCloudEvent,
+    );
+    const asBatch = { Accept: 'application/cloudevents-batch+json' };
+    for (const path of [
+      '/v1/events?order=asc&type=order.*&type=a',
+      '/v1/inbox?type=*',
+      '/v1/inboxes/all/events?status=pending',
+    ]) {
+      const events: { id: string; data: unknown }[] = [];
+      let at: string | undefined = `${path}&limit=3`;
+      const sizes: number[] = [];
+      while (at !== undefined) {
+        const answer: Answer = await own.get(at, asBatch);
+        assert.equal(answer.headers.get('content-type'), 'application/cloudevents-batch+json', answer.text);
+        assert.match(answer.headers.get('vary') ?? '', /Accept,/);
+        events.push(...answer.json);
+        sizes.push(answer.json.length);
+        at = /^<(\/v1\/[^>]+)>; rel="next"$/.exec(answer.headers.get('link') ?? '')?.[1];
+      }
+      assert.deepEqual(sizes.slice(0, 2), [3, 1], path);
+      assert.deepEqual(
+        events.slice(0, 3),
+        [1, 2, 3].map((id) => ({ ...required, id: String(id), data: [1] })),
+      );
+      assert.deepEqual(events[3], one.json);
+      assert.deepEqual(pathsOf(await own.get(`${path}&fields=id`, asBatch)), ['?fields']);
+      assertProblem(await own.get(path, asCloudEvent), 'not_acceptable');
+    }
+    assert.equal((await own.get('/v1/events', { Accept: 'application/*' })).json.data.length, 4);
+    assert.deepEqual((await own.get('/v1/events?type=none', asBatch)).json, []);
+    assertProblem(await own.post('/v1/inbox/receive', {}, asBatch), 'not_acceptable');
+  });
+
   test('an event that was not sent as a CloudEvent is one all the same when it is asked for as one', async () => {
     const sent = await client.post('/v1/events', { type: 'a', payload: [1], subject: 's' });
     const { json } = await read(sent, asCloudEvent);

@@ -2,6 +2,7 @@
 import type { Route } from '../route.js';
 import type { Limit } from '../limits.js';
 import type { Example } from './example.js';
+import type { HeaderDocs } from './headers.js';
 import { replyHeaders } from './headers.js';
 import { SchemaComponents } from './json-schema.js';
 import type { JsonSchema } from './json-schema.js';
@@ -58,7 +59,10 @@ export function openApiDocument(
       schemas: components.schemas.schemas,
       responses: components.responses,
       headers: Object.fromEntries(
-        Object.entries(replyHeaders).map(([name, docs]) => [name, { ...docs, required: true }]),
+        Object.entries<HeaderDocs>(replyHeaders).map(([name, docs]) => [
+          name,
+          { ...docs, required: docs.required ?? true },
+        ]),
       ),
       securitySchemes: {
         bearer: {

@@ -8,7 +8,7 @@ import {
 import { Type } from '@sinclair/typebox';
 import * as replies from './replies.js';
 import type { RouteDocs } from './route-docs.js';
-import { jsonReply } from './route-docs.js';
+import { eventPageReply, jsonReply } from './route-docs.js';
 
 const cached = ['ETag', 'Cache-Control', 'Vary'] as const;
 const aLine = Type.String({ description: 'One event a line (JSON lines); blank lines at the end are none.' });
@@ -84,8 +84,9 @@ export const eventDocs = {
     description: [
       'One request does a bounded amount of work: a page may hold fewer events than `limit`, or none, and not be the last.',
       'A page stops at 4 MiB, but holds at least one event.',
+      'With `Accept: application/cloudevents-batch+json` as a batch of CloudEvents; then `fields` is refused, and the next page is a `Link`.',
     ].join('\n'),
-    replies: { 200: jsonReply('A page of events.', replies.pageOf(replies.event)) },
+    replies: { 200: eventPageReply(replies.event) },
   },
   stream: {
     id: 'streamEvents',

@@ -1,13 +1,14 @@
 /** The headers of requests and replies that the document tells of. */
-interface HeaderDocs {
+export interface HeaderDocs {
   readonly description: string;
   readonly schema: Readonly<Record<string, unknown>>;
+  /** Default true: where a reply is documented with it, it is there. */
+  readonly required?: boolean;
 }
 
 const text = { type: 'string' };
 const count = { type: 'integer', minimum: 0 };
 
-/** Where a reply is documented with one, it is always there. */
 export const replyHeaders = {
   'X-Request-Id': {
     description:
@@ -22,6 +23,12 @@ export const replyHeaders = {
   'Cache-Control': { description: 'Who may keep the reply, and whether it must be asked for again.', schema: text },
   Location: { description: 'The path of what was made.', schema: text },
   ETag: { description: 'Changes whenever the reply does. Send it in `If-None-Match`.', schema: text },
+  Link: {
+    description:
+      'Of a batch of CloudEvents: `<…>; rel="next"`, the next page. Absent on the last page, and in JSON, which has `next_cursor`.',
+    schema: text,
+    required: false,
+  },
   Vary: { description: 'The headers of the request that the reply depends on.', schema: text },
 } as const satisfies Record<string, HeaderDocs>;
 

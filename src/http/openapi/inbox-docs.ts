@@ -1,7 +1,7 @@
 import { Type } from '@sinclair/typebox';
 import * as replies from './replies.js';
 import type { RouteDocs } from './route-docs.js';
-import { jsonReply, noContent } from './route-docs.js';
+import { eventPageReply, jsonReply, noContent } from './route-docs.js';
 
 const group = 'Inbox';
 
@@ -14,6 +14,7 @@ export const inboxDocs = {
     description: [
       'What is not acknowledged before the lease ends is handed out again, until it was handed out `max_attempts` times: then it is a dead letter.',
       'The reply stops at 4 MiB, but holds at least one event.',
+      'Only as JSON: a batch of CloudEvents has no room for the lease.',
     ].join('\n'),
     replies: { 200: jsonReply('The events, oldest first; none if nothing was pending in time.', replies.received) },
   },
@@ -66,8 +67,11 @@ export const inboxDocs = {
     id: 'listInboxEvents',
     group,
     summary: 'List what is in the inbox, without taking it',
-    description: 'Oldest first. Without `status`: what is not delivered, pending and leased.',
-    replies: { 200: jsonReply('A page of events.', replies.pageOf(replies.inboxEvent)) },
+    description: [
+      'Oldest first. Without `status`: what is not delivered, pending and leased.',
+      'With `Accept: application/cloudevents-batch+json` as a batch of CloudEvents, without `status` and `attempts`; then `fields` is refused, and the next page is a `Link`.',
+    ].join('\n'),
+    replies: { 200: eventPageReply(replies.inboxEvent) },
   },
   stats: {
     id: 'readInboxStats',

@@ -1,6 +1,9 @@
+import { Type } from '@sinclair/typebox';
 import type { TSchema } from '@sinclair/typebox';
+import { cloudEventBatchMediaType } from '../../ingest/cloud-event.js';
 import type { ErrorCode } from '../../errors.js';
 import type { HeaderName, RequestHeaderName } from './headers.js';
+import * as replies from './replies.js';
 
 /** The resources, in the order in which the document lists them. */
 export const groups = {
@@ -47,6 +50,15 @@ export interface RouteDocs {
 /** A reply whose body is JSON. */
 export function jsonReply(description: string, schema: TSchema, headers: readonly HeaderName[] = []): ReplyDocs {
   return { description, content: { 'application/json': schema }, headers };
+}
+
+/** A page of events, which a client may also have as CloudEvents. */
+export function eventPageReply(item: TSchema): ReplyDocs {
+  const content = {
+    'application/json': replies.pageOf(item),
+    [cloudEventBatchMediaType]: Type.Array(replies.cloudEventReply),
+  };
+  return { description: 'A page of events.', content, headers: ['Link', 'Vary'] };
 }
 
 export const noContent = (description: string): ReplyDocs => ({ description });

@@ -5,10 +5,11 @@ import type { ListOrder, Walk } from '../../event-log/list.js';
 import { listEvents } from '../../event-log/list.js';
 import { parseTime, timeMaxMs } from '../../time-format.js';
 import type { CursorSigner } from '../cursor.js';
-import { eventJson, parseFields, wantsPayload } from '../event-json.js';
+import { eventJson, wantsPayload } from '../event-json.js';
+import { batchPage, jsonPage, pageFormOf, pageTypes } from '../event-page.js';
 import { eventDocs } from '../openapi/event-docs.js';
 import { pageItemsMax } from '../paging.js';
-import type { Reply } from '../route.js';
+import type { KeyContext, Reply } from '../route.js';
 import { forKeys } from '../route.js';
 import { parseTypeFilter, typePatternsMax } from '../type-filter.js';
 
@@ -29,6 +30,7 @@ export function eventListRoutes(options: EventListRoutesOptions) {
       access: 'events:read',
       bucket: 'read',
       replyBytesMax,
+      replyTypes: pageTypes,
       query: Type.Object(
         {
           type: Type.Optional(Type.Array(Type.String(), { maxItems: typePatternsMax })),
@@ -41,17 +43,17 @@ export function eventListRoutes(options: EventListRoutesOptions) {
         },
         { additionalProperties: false },
       ),
-      handler: ({ identity, query }) => list(options, identity.org, query),
+      handler: (context) => list(options, context),
     }),
   ];
 }
 
 async function list(
   { database, cursors }: EventListRoutesOptions,
-  org: string,
-  query: Readonly<Record<string, unknown>>,
+  { identity, query, request }: KeyContext,
 ): Promise<Reply> {
-  const fields = parseFields(query['fields']);
+  const { org } = identity;
+  const { isBatch, fields } = pageFormOf(request, query);
   const patterns = query['type'] as string[] | undefined;
   const types = parseTypeFilter(patterns);
   const order = (query['order'] as ListOrder | undefined) ?? 'desc';
@@ -71,9 +73,10 @@ async function list(
     from: cursor === undefined ? null : walkOf(cursors.verify(binding, cursor)),
   });
   if (page === null) throw new Problem('invalid_key', 'The organisation of this key is gone.');
-  const data = page.events.map((event) => eventJson(org, event, fields));
   const next = page.next === null ? null : cursors.sign(binding, placeOf(page.next));
-  return { status: 200, body: `{"data":[${data.join(',')}],"next_cursor":${JSON.stringify(next)}}` };
+  if (isBatch) return batchPage(request, org, page.events, next);
+  const items = page.events.map((event) => eventJson(org, event, fields));
+  return jsonPage(items, next);
 }
 
 /** Milliseconds; null where absent. Events have whole ones, so a time between two of them means the later, at either end. */

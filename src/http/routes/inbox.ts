@@ -14,6 +14,7 @@ import type { Telemetry } from '../../telemetry.js';
 import { formatTime } from '../../time-format.js';
 import type { CursorSigner } from '../cursor.js';
 import { eventJson, parseFields, wantsPayload } from '../event-json.js';
+import { batchPage, jsonPage, pageFormOf, pageTypes } from '../event-page.js';
 import type { KeyWatch } from '../key-watch.js';
 import { inboxDocs } from '../openapi/inbox-docs.js';
 import { pageItemsMax } from '../paging.js';
@@ -243,6 +244,7 @@ function readerRoutes(base: string, options: InboxRoutesOptions, counts: SharedC
       access: 'inbox:read',
       bucket: 'read',
       replyBytesMax: replyPayloadBytesMax,
+      replyTypes: pageTypes,
       query: Type.Object(
         {
           status: Type.Optional(Type.Union(statuses.map((status) => Type.Literal(status)))),
@@ -253,8 +255,7 @@ function readerRoutes(base: string, options: InboxRoutesOptions, counts: SharedC
         },
         { additionalProperties: false },
       ),
-      handler: async (context) =>
-        list(options, context.identity.org, await subscriptionOf(options, context), context.query),
+      handler: async (context) => list(options, context, await subscriptionOf(options, context)),
     }),
     forKeys({
       method: 'GET',
@@ -290,13 +291,12 @@ function idsOrLease(
 }
 
 async function list(
-  options: InboxRoutesOptions,
-  org: string,
+  { cursors, database, clock }: InboxRoutesOptions,
+  { identity, query, request }: KeyContext,
   subscription: number,
-  query: Readonly<Record<string, unknown>>,
 ): Promise<Reply> {
-  const { cursors, database, clock } = options;
-  const fields = parseFields(query['fields']);
+  const { org } = identity;
+  const { isBatch, fields } = pageFormOf(request, query);
   const patterns = query['type'] as string[] | undefined;
   const status = query['status'] as EventStatus | undefined;
   const binding = ['inbox', org, subscription, status ?? null, patterns ?? null];
@@ -313,9 +313,13 @@ async function list(
     nowMs: clock.now(),
   });
   if (page === null) throw noInbox();
-  const data = page.events.map(({ event, status: eventStatus, attempts }) =>
+  const next = page.next === null ? null : cursors.sign(binding, [page.next.position, page.next.day]);
+  if (isBatch) {
+    const events = page.events.map(({ event }) => event);
+    return batchPage(request, org, events, next);
+  }
+  const items = page.events.map(({ event, status: eventStatus, attempts }) =>
     eventJson(org, event, fields, `"status":"${eventStatus}","attempts":${attempts}`),
   );
-  const next = page.next === null ? null : cursors.sign(binding, [page.next.position, page.next.day]);
-  return { status: 200, body: `{"data":[${data.join(',')}],"next_cursor":${JSON.stringify(next)}}` };
+  return jsonPage(items, next);
 }
