@@ -95,7 +95,8 @@ export class EventReader implements ItemReader {
     const dedupId = readText('/dedup_id', fields['dedup_id'], errors);
     const subject = readText('/subject', fields['subject'], errors);
     const occurredAt = readTime('/occurred_at', fields['occurred_at'], errors);
-    const idempotencyKey = readIdempotencyKey(headers.idempotencyKey, errors);
+    // Where the body names a dedup id, the header says nothing, not even something wrong.
+    const idempotencyKey = dedupId === null ? readIdempotencyKey(headers.idempotencyKey, errors) : null;
     if (errors.length > 0 || type === undefined) return invalid(...errors);
     const payload = body.subarray(this.#payloadStart, this.#payloadEnd);
     return { type, payload, dedupId: dedupId ?? idempotencyKey, subject, occurredAt };

@@ -88,9 +88,9 @@ export const refusedContent: readonly Case[] = [
     check: pathIs('/dedup_id', '/subject'),
   },
   {
-    what: 'an Idempotency-Key outside of ASCII',
+    what: 'an Idempotency-Key outside of ASCII beside no dedup id',
     code: 'validation_failed',
-    ask: ({ own }) => own.client.post('/v1/events', event, { 'Idempotency-Key': 'ä' }),
+    ask: ({ own }) => own.client.post('/v1/events', { ...event, dedup_id: null }, { 'Idempotency-Key': 'ä' }),
     check: pathIs('Idempotency-Key'),
   },
   {

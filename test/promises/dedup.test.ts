@@ -107,6 +107,8 @@ for (const engine of engineNames) {
       const both = await send({ payload: 1, dedup_id: 'by body' }, { 'Idempotency-Key': 'ignored' });
       assert.deepEqual([both.status, both.json.id], [200, first.json.id]);
       assert.equal((await send({ payload: 1 }, { 'Idempotency-Key': 'ignored' })).status, 201);
+      const beside = await send({ payload: 1, dedup_id: 'by body' }, { 'Idempotency-Key': 'x'.repeat(256) });
+      assert.deepEqual([beside.status, beside.json.id], [200, byHeader.json.id]);
     });
 
     it('stores equal events without a dedup id as many times as they are sent', async () => {
