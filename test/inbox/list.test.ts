@@ -177,6 +177,30 @@ describe('the inbox', () => {
         }
         assert.equal((await stats(other.client)).pending, 1);
       });
+
+      test('an id of any length, none included, is one that does not exist', async (t) => {
+        if (storage === null) return t.skip('no PostgreSQL');
+        const { client } = await anOrg();
+        const post = async (path: string, body: object): Promise<unknown[]> => {
+          const answer = await client.post(`/v1/inbox/${path}`, body);
+          return [answer.status, answer.status === 200 ? answer.json : answer.json.code];
+        };
+        const [sent] = await send(client, typed(1));
+        const endless = 'x'.repeat(100_000);
+        assert.deepEqual(await post('ack', { ids: ['', endless, sent] }), [
+          200,
+          { acknowledged: 1, already_acknowledged: 0, unknown: ['', endless] },
+        ]);
+        assert.deepEqual(await post('nack', { ids: [endless] }), [200, { released: 0 }]);
+        assert.deepEqual(await post('redrive', { ids: [endless] }), [200, { redriven: 0 }]);
+        for (const lease of ['', endless]) {
+          assert.deepEqual(await post('ack', { lease_id: lease }), [404, 'not_found']);
+          assert.deepEqual(await post('nack', { lease_id: lease }), [404, 'not_found']);
+          assert.deepEqual(await post('extend', { lease_id: lease, lease_seconds: 1 }), [404, 'not_found']);
+        }
+        assert.deepEqual(await post('seek', { to: `evt_${endless}` }), [404, 'not_found']);
+        assert.deepEqual(await post('seek', { to: endless }), [422, 'validation_failed']);
+      });
     });
   }
   after(stopServers);

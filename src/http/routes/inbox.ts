@@ -277,8 +277,9 @@ function readerRoutes(base: string, options: InboxRoutesOptions, counts: SharedC
   ];
 }
 
-const id = Type.String({ minLength: 1, maxLength: 255 });
-const idList = Type.Array(Type.String({ maxLength: 255 }), { minItems: 1, maxItems: idsMax });
+/** Of any length: what cannot be an id is one that does not exist. The body bounds it. */
+const id = Type.String();
+const idList = Type.Array(id, { minItems: 1, maxItems: idsMax });
 
 function idsOrLease(
   body: Readonly<Record<string, unknown>>,

@@ -35,7 +35,7 @@ export function inboxesRoutes({ inboxes, cursors }: InboxesRoutesOptions) {
         {
           name: Type.String({ pattern: inboxNamePattern }),
           types,
-          start: Type.Optional(Type.String({ minLength: 1, maxLength: 255 })),
+          start: Type.Optional(Type.String()),
           max_attempts: maxAttempts,
         },
         { additionalProperties: false },
