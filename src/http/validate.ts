@@ -54,7 +54,7 @@ const nameCharsMax = 64;
 
 function describe(found: Iterable<ValueError>, prefix: '' | '?'): FieldError[] {
   const errors = new Map<string, string>();
-  for (const error of found) {
+  for (const error of closest(found)) {
     if (errors.size === fieldErrorsMax) break;
     const path = error.path.slice(0, pathCharsMax);
     const shown = prefix === '?' ? `?${path.slice(1)}` : path;
@@ -63,6 +63,41 @@ function describe(found: Iterable<ValueError>, prefix: '' | '?'): FieldError[] {
   }
   return Array.from(errors, ([path, message]) => ({ path, message }));
 }
+
+/** In place of an error of a choice, what is wrong with the one option that has the value's type: more helps only where there is one. */
+function* closest(found: Iterable<ValueError>): Generator<ValueError> {
+  for (const error of found) {
+    const options = error.type === ValueErrorType.Union ? error.errors : [];
+    const fitting = options.map(some).filter(([first]) => first !== undefined && !isOfOtherType(first, error));
+    if (fitting.length === 1 && fitting[0] !== undefined) yield* closest(fitting[0]);
+    else yield error;
+  }
+}
+
+/** As many as a reply lists: there is one for each item of a list. */
+function some(errors: Iterable<ValueError>): ValueError[] {
+  const taken: ValueError[] = [];
+  for (const error of errors) {
+    if (taken.push(error) === fieldErrorsMax) break;
+  }
+  return taken;
+}
+
+/** Whether an option is not what was meant: its first error is that the whole value has another type than it. */
+function isOfOtherType({ path, type }: ValueError, choice: ValueError): boolean {
+  return path === choice.path && otherTypes.has(type);
+}
+
+const otherTypes: ReadonlySet<ValueErrorType> = new Set([
+  ValueErrorType.Array,
+  ValueErrorType.Boolean,
+  ValueErrorType.Integer,
+  ValueErrorType.Literal,
+  ValueErrorType.Null,
+  ValueErrorType.Number,
+  ValueErrorType.Object,
+  ValueErrorType.String,
+]);
 
 /** A client's field is shown up to here. */
 const pathCharsMax = 64;
@@ -75,6 +110,10 @@ function messageOf({ type, schema, message }: ValueError): string {
       const known = Object.keys((schema as TObject).properties).join(', ');
       return known === '' ? 'is not known; nothing is accepted here' : `is not known here; there is: ${known}`;
     }
+    case ValueErrorType.ArrayMinItems:
+      return `must have ${schema['minItems']} or more items`;
+    case ValueErrorType.ArrayMaxItems:
+      return `must have ${schema['maxItems']} items at most`;
     case ValueErrorType.Literal:
       return `must be ${JSON.stringify(schema['const'])}`;
     case ValueErrorType.Union: {

@@ -93,6 +93,20 @@ export const refusedContent: readonly Case[] = [
     ask: ({ own }) => own.client.post('/v1/events', { ...event, dedup_id: null }, { 'Idempotency-Key': 'ä' }),
     check: pathIs('Idempotency-Key'),
   },
+  ...(
+    [
+      [[], '/types', 'must have 1 or more items'],
+      [[5], '/types/0', 'must be: string'],
+      [['a', 5, 'b', {}], '/types/1', 'must be: string'],
+      [Array.from({ length: 101 }, () => 'a'), '/types', 'must have 100 items at most'],
+      ['a', '/types', 'must be one of array, null'],
+    ] as const
+  ).map(([types, path, message]): Case => ({
+    what: `types of an inbox that are wrong: ${JSON.stringify(types).slice(0, 30)}`,
+    code: 'validation_failed',
+    ask: ({ own }) => own.client.post('/v1/inboxes', { name: 'wrong', types }),
+    check: ({ errors }) => assert.deepEqual(errors?.[0], { path, message }),
+  })),
   {
     what: 'an unknown field elsewhere',
     code: 'validation_failed',
