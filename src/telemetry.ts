@@ -6,6 +6,9 @@ export interface Telemetry {
   readonly requestSeconds: Histogram<'method' | 'route' | 'status'>;
   readonly problems: Counter<'code'>;
   readonly requestsAborted: Counter;
+  readonly compressedReplies: Counter<'encoding'>;
+  readonly plainReplies: Counter<'reason'>;
+  readonly compressionSavedBytes: Counter;
   readonly connectionPressure: Counter<'what'>;
   readonly rateLimited: Counter<'bucket' | 'mode'>;
   readonly eventsStored: Counter;
@@ -71,6 +74,23 @@ export function createTelemetry(): Telemetry {
     requestsAborted: new Counter({
       name: 'sluice_http_requests_aborted_total',
       help: 'Requests whose client closed the connection before their body had arrived.',
+      registers,
+    }),
+    compressedReplies: new Counter({
+      name: 'sluice_http_compressed_replies_total',
+      help: 'Replies that went out compressed, by their encoding.',
+      labelNames: ['encoding'],
+      registers,
+    }),
+    plainReplies: new Counter({
+      name: 'sluice_http_plain_replies_total',
+      help: 'Replies of 1 KiB and more that went out as they are, by why.',
+      labelNames: ['reason'],
+      registers,
+    }),
+    compressionSavedBytes: new Counter({
+      name: 'sluice_http_compression_saved_bytes_total',
+      help: 'Bytes of replies that did not have to be sent, since they were compressed.',
       registers,
     }),
     connectionPressure: new Counter({

@@ -1,5 +1,5 @@
 import type { FastifyRequest } from 'fastify';
-import { entityTag, matchesTag } from './entity-tag.js';
+import { entityTag, knownTag } from './entity-tag.js';
 import type { Reply } from './route.js';
 
 /** A reply that is the same until the program changes: made at the first request, then kept with its entity tag. */
@@ -7,8 +7,9 @@ export function keptReply(make: () => Pick<Reply, 'mediaType' | 'headers'> & { r
   let kept: Reply | undefined;
   return ({ request }: { readonly request: FastifyRequest }): Reply => {
     kept ??= tagged(make());
-    if (!matchesTag(request, kept.headers?.['ETag'] ?? '')) return kept;
-    return { status: 304, headers: kept.headers ?? {}, body: null };
+    const known = knownTag(request, kept.headers?.['ETag'] ?? '');
+    if (known === null) return kept;
+    return { status: 304, headers: { ...kept.headers, ETag: known }, body: null };
   };
 }
 
@@ -17,7 +18,7 @@ function tagged({ body, headers, ...rest }: ReturnType<Parameters<typeof keptRep
   return {
     status: 200,
     ...rest,
-    headers: { ETag: entityTag(bytes), 'Cache-Control': 'public, no-cache', ...headers },
+    headers: { ETag: entityTag(bytes), 'Cache-Control': 'public, no-cache', Vary: 'Accept-Encoding', ...headers },
     body: bytes,
   };
 }

@@ -65,6 +65,11 @@ export interface Route<C extends Context = Context> {
   readonly replyTypes?: readonly string[];
   /** What a reply may take, where that is much: room for it is made before the handler runs. */
   readonly replyBytesMax?: number;
+  /**
+   * A secret is in its replies. They are never compressed: beside text that another may choose, their size would tell of it (BREACH,
+   * https://www.breachattack.com).
+   */
+  readonly showsSecret?: boolean;
   /** Query parameters; none where absent. */
   readonly query?: TObject;
   /** `raw`: the handler reads the bytes. Absent: no body is expected. */

@@ -17,6 +17,7 @@ import { BodyBudget } from './body-budget.js';
 import { readRaw } from './body.js';
 import { clientGone } from './client-gone.js';
 import { answerClientError } from './client-error.js';
+import { Compression, eventLoopLoad } from './compression.js';
 import { Connections } from './connections.js';
 import { fromFastify, leftInTheBody, namesOneHost, notFound } from './framework-refusals.js';
 import { renderProblem, toProblem } from './problem.js';
@@ -83,7 +84,8 @@ export class HttpServer implements Service {
       if (this.#stopping !== null) reply.header('Connection', 'close');
       done();
     });
-    const budgets = { replies: new ReplyBudget(), bodies: new BodyBudget() };
+    const compression = new Compression({ telemetry, load: eventLoopLoad(systemClock) });
+    const budgets = { replies: new ReplyBudget(), bodies: new BodyBudget(), compression };
     const send: Send = (request, reply, answer, more) => {
       sendReply(request, reply, answer, more, this.#stopping !== null);
     };
@@ -207,7 +209,7 @@ function addRoute(
   fastify: FastifyInstance,
   route: Route,
   options: HttpServerOptions,
-  budgets: { readonly replies: ReplyBudget; readonly bodies: BodyBudget },
+  budgets: { readonly replies: ReplyBudget; readonly bodies: BodyBudget; readonly compression: Compression },
   send: Send,
 ): void {
   const { admission, telemetry, clock, log } = options;
@@ -301,7 +303,11 @@ function addRoute(
       };
       const answer = await route.handler(context);
       if (route.replyBytesMax === undefined && answer.body !== null) replies.count(reply.raw, answer.body.length);
-      send(request, reply, answer, state?.rateHeaders ?? null);
+      const isCompressible = Compression.concerns(answer) && request.raw.method !== 'HEAD';
+      const { compression } = budgets;
+      const accepted = request.headers['accept-encoding'];
+      const sent = isCompressible ? await compression.apply(answer, route, accepted) : answer;
+      send(request, reply, sent, state?.rateHeaders ?? null);
     },
     onResponse: (request, reply, done) => {
       const startedAtMs = states.get(request)?.startedAtMs;

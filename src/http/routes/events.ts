@@ -20,7 +20,7 @@ import { deliveriesOf } from '../../subscriptions/deliveries.js';
 import { formatTime } from '../../time-format.js';
 import { mediaTypeOf, preferredType } from '../admit.js';
 import { cloudEventJson } from '../cloud-event-json.js';
-import { entityTag, matchesTag } from '../entity-tag.js';
+import { entityTag, knownTag } from '../entity-tag.js';
 import { eventJson, parseFields, wantsPayload } from '../event-json.js';
 import { eventDocs } from '../openapi/event-docs.js';
 import type { Reply } from '../route.js';
@@ -113,12 +113,13 @@ function receipt(org: string, event: EventEnvelope, result: StoredOrRefused): Re
 /** An event never changes, so its bytes are their own strong validator. */
 function withEntityTag(request: FastifyRequest, body: string): Reply {
   const tag = entityTag(body);
+  const known = knownTag(request, tag);
   const headers = {
-    ETag: tag,
+    ETag: known ?? tag,
     'Cache-Control': 'private, no-cache',
     Vary: 'Authorization, X-API-Key, Accept, Accept-Encoding',
   };
-  if (matchesTag(request, tag)) return { status: 304, headers, body: null };
+  if (known !== null) return { status: 304, headers, body: null };
   return { status: 200, headers, body };
 }
 

@@ -26,6 +26,7 @@ export function keyRoutes({ keys, cursors, clock }: KeyRoutesOptions) {
       method: 'POST',
       path: '/v1/keys',
       docs: keyDocs.create,
+      showsSecret: true,
       access: 'keys:manage',
       bucket: 'read',
       body: Type.Object(
@@ -77,6 +78,7 @@ export function keyRoutes({ keys, cursors, clock }: KeyRoutesOptions) {
       method: 'POST',
       path: '/v1/keys/:id/rotate',
       docs: keyDocs.rotate,
+      showsSecret: true,
       access: 'keys:manage',
       bucket: 'read',
       body: Type.Object(

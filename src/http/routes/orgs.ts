@@ -29,6 +29,7 @@ export function orgRoutes({ orgs, cursors }: OrgRoutesOptions) {
       method: 'POST',
       path: '/v1/orgs',
       docs: orgDocs.create,
+      showsSecret: true,
       access: 'admin',
       bucket: null,
       body: Type.Object({ name: nameSchema, tier: Type.Optional(tier) }, { additionalProperties: false }),
