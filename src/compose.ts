@@ -43,6 +43,8 @@ import type { Telemetry } from './telemetry.js';
 import { createTelemetry, registerEmbedded, registerGauges } from './telemetry.js';
 import { Keys } from './tenancy/keys.js';
 import { OrgErasure } from './tenancy/org-erasure.js';
+import { SubjectErasure } from './tenancy/subject-erasure.js';
+import { Erasures } from './tenancy/erasures.js';
 import { Orgs } from './tenancy/orgs.js';
 import { adminToken, firstKeyShown, firstStart } from './tenancy/first-start.js';
 
@@ -94,6 +96,16 @@ export async function composeServer(parts: Parts): Promise<RunningServer> {
     },
     onFailure: failed('org erasure'),
   });
+  const subjectErasure = new SubjectErasure({
+    database,
+    clock,
+    onStep: (events, isDone) => {
+      telemetry.eventsErased.inc(events);
+      if (isDone) telemetry.subjectsErased.inc();
+    },
+    onFailure: failed('subject erasure'),
+  });
+  const erasures = new Erasures(database, clock, () => subjectErasure.check());
   const orgs = new Orgs(database, clock, forget, () => erasure.check());
   const keyUsage = new KeyUsage(database, clock, failed('key usage'));
   const limiter = new RateLimiter(clock);
@@ -176,6 +188,7 @@ export async function composeServer(parts: Parts): Promise<RunningServer> {
       inboxes,
       keyWatch,
       keys,
+      erasures,
       orgs,
       cursors,
       clock,
@@ -211,6 +224,7 @@ export async function composeServer(parts: Parts): Promise<RunningServer> {
     ...background,
     keyUsage,
     erasure,
+    subjectErasure,
     retention,
     ingest,
     atomic,

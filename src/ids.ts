@@ -28,7 +28,7 @@ export function orgNumber(org: string): number {
   return number;
 }
 
-export type RandomIdPrefix = 'key' | 'lse' | 'whk';
+export type RandomIdPrefix = 'ers' | 'key' | 'lse' | 'whk';
 
 /** The prefix, `_` and 26 digits for 16 bytes. Throws a RangeError for another number of bytes. */
 export function encodeRandomId(prefix: RandomIdPrefix, bytes: Buffer): string {

@@ -23,6 +23,8 @@ export interface Telemetry {
   readonly eventsReleased: Counter;
   readonly retentionDeleted: Counter<'what'>;
   readonly orgsErased: Counter;
+  readonly subjectsErased: Counter;
+  readonly eventsErased: Counter;
   readonly backgroundFailures: Counter<'task'>;
 }
 
@@ -164,6 +166,16 @@ export function createTelemetry(): Telemetry {
     orgsErased: new Counter({
       name: 'sluice_orgs_erased_total',
       help: 'Deleted organisations of which nothing is left any more.',
+      registers,
+    }),
+    subjectsErased: new Counter({
+      name: 'sluice_subjects_erased_total',
+      help: 'Erasures of subjects that are done.',
+      registers,
+    }),
+    eventsErased: new Counter({
+      name: 'sluice_events_erased_total',
+      help: 'Events deleted by erasures of subjects.',
       registers,
     }),
     backgroundFailures: new Counter({

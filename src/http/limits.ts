@@ -10,6 +10,7 @@ import { aheadRangesMax } from '../subscriptions/acknowledge.js';
 import { replyPayloadBytesMax } from '../subscriptions/read-bounded.js';
 import { heldPositionsMax } from '../subscriptions/receive.js';
 import { skippedRangesMax } from '../subscriptions/seek.js';
+import { erasuresRunningMax } from '../tenancy/erasures.js';
 import { keysMax } from '../tenancy/keys.js';
 import { orgBytesMax } from './body-budget.js';
 import { streamsMax, streamsPerOrgMax } from './event-streams.js';
@@ -152,6 +153,12 @@ export const limits = {
   key_grace: { what: '`grace_seconds` of a rotated key', value: graceSecondsMax, unit: 'seconds', beyond: invalid },
   rate: { what: '`rate_per_minute` and `burst`', value: rateMax, unit: 'events', beyond: invalid },
   retention: { what: '`retention_days`', value: retentionDaysMax, unit: 'days', beyond: invalid },
+  erasures: {
+    what: 'erasures of subjects of an organisation under way',
+    value: erasuresRunningMax,
+    unit: '',
+    beyond: full,
+  },
   // Requests
   headers: {
     what: 'request line and headers',

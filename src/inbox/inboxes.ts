@@ -45,6 +45,8 @@ export interface InboxInfo {
   readonly maxAttempts: number;
   /** How many of its events fell out of retention before they were done. */
   readonly expired: number;
+  /** And how many were erased before that (docs/erasure.md). */
+  readonly erased: number;
   readonly createdAtMs: number;
 }
 
@@ -211,6 +213,7 @@ function toInfo(row: InboxRow): InboxInfo {
     types: row.filters.at(-1)?.types ?? null,
     maxAttempts: row.max_attempts,
     expired: Number(row.expired),
+    erased: Number(row.erased),
     createdAtMs: row.created_at.getTime(),
   };
 }

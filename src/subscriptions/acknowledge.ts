@@ -139,7 +139,8 @@ async function passOver(
   return { cursor: end, cursorDay: Math.max(state.cursor_day, ...eventDays) };
 }
 
-async function releaseHeld(
+/** Takes positions, in ascending order, out of the leases that hold them. Returns which these were. */
+export async function releaseHeld(
   tx: Transaction,
   org: string,
   subscription: number,

@@ -5,6 +5,7 @@ import type { ErasedBatch, ErasedTable } from '../db/sql/deletions.js';
 import { erasedTables, eraseEvents, eraseRows, erasureStep, finishErasure, unerasedOrgs } from '../db/sql/deletions.js';
 import { partitionDays } from '../db/sql/partitions.js';
 import type { Service } from '../lifecycle.js';
+import { Rounds } from '../rounds.js';
 
 export interface OrgErasureOptions {
   readonly database: Database;
@@ -17,13 +18,6 @@ export interface OrgErasureOptions {
   readonly batchRowsMax?: number;
 }
 
-/** A start has better things to do. */
-const firstLookMs = 1_000;
-/** For what another node was told to delete and did not come to erase. */
-const lookMs = 60_000;
-const retryMs = 5_000;
-/** Between two batches, so that others get their turn. */
-const pauseMs = 10;
 const orgsPage = 100;
 /** How often what requests under way have added is looked for, in one go. */
 const passesMax = 3;
@@ -37,53 +31,26 @@ const stillReferred = '23503';
 export class OrgErasure implements Service {
   readonly name = 'org erasure';
   readonly #options: Required<OrgErasureOptions>;
-  #cancelTimer: (() => void) | null = null;
-  #working: Promise<void> | null = null;
-  #again = false;
-  #stopped = false;
-  #endPause: (() => void) | null = null;
+  readonly #rounds: Rounds;
 
   constructor(options: OrgErasureOptions) {
     this.#options = { batchEventsMax: 500, batchRowsMax: 1_000, ...options };
+    this.#rounds = new Rounds(options.clock, () => this.#eraseAll());
   }
 
   start(): Promise<void> {
-    this.#stopped = false;
-    this.#schedule(firstLookMs);
+    this.#rounds.start();
     return Promise.resolve();
   }
 
   /** Resolves when the batch under way is done. */
-  async stop(): Promise<void> {
-    this.#stopped = true;
-    this.#cancelTimer?.();
-    this.#endPause?.();
-    await this.#working;
+  stop(): Promise<void> {
+    return this.#rounds.stop();
   }
 
   /** Looks at once: an org was deleted. */
   check(): void {
-    if (this.#stopped) return;
-    if (this.#working !== null) {
-      this.#again = true;
-      return;
-    }
-    this.#cancelTimer?.();
-    this.#working = this.#workAndSchedule();
-  }
-
-  #schedule(delayMs: number): void {
-    this.#cancelTimer = this.#options.clock.after(delayMs, () => this.check());
-  }
-
-  async #workAndSchedule(): Promise<void> {
-    let isDone = true;
-    do {
-      this.#again = false;
-      isDone = await this.#eraseAll();
-    } while (this.#again && !this.#stopped);
-    this.#working = null;
-    if (!this.#stopped) this.#schedule(isDone ? lookMs : retryMs);
+    this.#rounds.check();
   }
 
   /** False if there is more to do later. Never rejects. */
@@ -94,7 +61,7 @@ export class OrgErasure implements Service {
       for (let after = '0'; ;) {
         const orgs = await unerasedOrgs(database, after, orgsPage);
         for (const org of orgs) {
-          if (this.#stopped) return false;
+          if (this.#rounds.isStopped) return false;
           // One org that cannot be erased does not keep the others.
           const erased = await this.#erase(org).catch((error: unknown) => {
             onFailure(error);
@@ -162,25 +129,13 @@ export class OrgErasure implements Service {
   ): Promise<number | null> {
     let total = 0;
     for (let after: ErasedBatch['last'] = null; ;) {
-      if (this.#stopped) return null;
+      if (this.#rounds.isStopped) return null;
       const erased = await erase(after);
       if (erased === null) return null;
       total += erased.rows;
       if (erased.rows < limit) return total;
       after = erased.last;
-      await this.#pause();
+      await this.#rounds.pause();
     }
-  }
-
-  async #pause(): Promise<void> {
-    if (this.#stopped) return;
-    await new Promise<void>((resume) => {
-      const cancel = this.#options.clock.after(pauseMs, resume);
-      this.#endPause = () => {
-        cancel();
-        resume();
-      };
-    });
-    this.#endPause = null;
   }
 }

@@ -74,6 +74,8 @@ export const dataLines = {
     held: position,
     dead: position,
     expired: position,
+    /** Absent in exports of before there was erasure. */
+    erased: Type.Optional(position),
     skipped: positions,
     filters: Type.Array(
       Type.Object({ from: position, types: nullable(Type.Array(text)) }, { additionalProperties: false }),

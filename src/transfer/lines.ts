@@ -54,6 +54,7 @@ export function stateLines({ org, keys, head, subscriptions, leases, deadLetters
         held: Number(subscription.held),
         dead: Number(subscription.dead),
         expired: Number(subscription.expired),
+        erased: Number(subscription.erased),
         skipped: subscription.skipped,
         filters: subscription.filters.map(({ from, types }) => ({ from, types: types === null ? null : [...types] })),
         created_at: timeText(subscription.created_at),

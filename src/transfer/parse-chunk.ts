@@ -58,7 +58,7 @@ export function parseChunk(chunk: Chunk): ChunkRows {
         break;
       }
       case 'subscription':
-        rows.subscriptions.push(columns(parseLine('subscription', text), org));
+        rows.subscriptions.push({ erased: 0, ...columns(parseLine('subscription', text), org) });
         break;
       case 'lease':
         listOf(rows.leases, org).push(columns(parseLine('lease', text), org));

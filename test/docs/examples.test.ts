@@ -52,7 +52,10 @@ await onEachEngine({}, ({ node }) => {
     let key = '';
     for (const example of examples) {
       const request = translated(example.request, real);
-      const reply = await send(address, { ...example, request }, key);
+      let reply = await send(address, { ...example, request }, key);
+      // The certificate is there when the work is done.
+      while (example.operation === 'readErasure' && isRunning(reply))
+        reply = await send(address, { ...example, request }, key);
       assert.equal(reply.status, example.reply.status, `${example.operation}, ${example.name}: ${reply.text}`);
       assert.equal(reply.mediaType, example.reply.body === undefined ? undefined : replyTypeOf(example));
       learn(example.reply.body, reply.body, real);
@@ -62,6 +65,8 @@ await onEachEngine({}, ({ node }) => {
     assert.ok(real.size > 10);
   });
 });
+
+const isRunning = ({ body }: Seen): boolean => (body as { status?: unknown }).status === 'running';
 
 interface Seen {
   readonly status: number;
@@ -107,7 +112,7 @@ async function removeFirstOrg(admin: Client): Promise<void> {
 }
 
 /** Ids, which a run makes anew, and what is made of them. */
-const made = /\b(?:evt|org|key|lse)_[0-9A-HJKMNP-TV-Z]+/g;
+const made = /\b(?:evt|org|key|lse|ers)_[0-9A-HJKMNP-TV-Z]+/g;
 
 /** Remembers which id of this run stands for which of the example. */
 function learn(shown: unknown, seen: unknown, real: Map<string, string>): void {
@@ -135,5 +140,6 @@ function settled(value: unknown, name = ''): unknown {
     .replaceAll(made, (id) => `${id.slice(0, 4)}${id.length}`)
     .replaceAll(/slk_live_[A-Za-z0-9_-]{43}/g, 'secret')
     .replaceAll(/\b[0-9a-f]{64}\b/g, 'hash')
+    .replaceAll(/^\d{4}-\d\d-\d\d$/g, 'day')
     .replaceAll(/\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z/g, 'time');
 }

@@ -16,6 +16,7 @@ import { Problem } from '../../src/errors.js';
 import { existingEvents, findEvent, readEventsAt, scanEvents } from '../../src/db/sql/events.js';
 import type { AuditedChange } from '../../src/audit-chain.js';
 import * as audit from '../../src/db/sql/audit.js';
+import * as erasures from '../../src/db/sql/erasures.js';
 import * as keys from '../../src/db/sql/keys.js';
 import * as leases from '../../src/db/sql/leases.js';
 import * as subscriptions from '../../src/db/sql/subscriptions.js';
@@ -34,6 +35,7 @@ interface Victim {
   readonly place: Place;
   readonly lease: leases.LeaseRow;
   readonly keyId: string;
+  readonly erasure: string;
 }
 
 const inbox = 0;
@@ -109,6 +111,20 @@ const attempts: Readonly<Record<string, (tx: Transaction, victim: Victim) => Pro
   insertKey: (tx, { org }) => keys.insertKey(tx, keyOf(org, 'planted')),
   retireKey: (tx, { org, keyId }) => changes(tx, 'api_keys', () => keys.retireKey(tx, org, keyId, now)),
   deleteKey: (tx, { org, keyId }) => changes(tx, 'api_keys', () => keys.deleteKey(tx, org, keyId)),
+  countErasuresForRequest: (tx, { org }) => erasures.countErasuresForRequest(tx, org),
+  extendErasure: (tx, { org, place }) =>
+    erasures.extendErasure(tx, org, 'somebody', { lastPosition: 2, lastDay: place.day, at: now }),
+  insertErasure: (tx, { org, place }) => erasures.insertErasure(tx, org, erasureOf(place, 'planted')),
+  findErasure: (tx, { org, erasure }) => erasures.findErasure(tx, org, erasure),
+  lockErasure: (tx, { org, erasure }) => erasures.lockErasure(tx, org, erasure),
+  scanSubject: async (tx, { org, place }) =>
+    (await erasures.scanSubject(tx, org, 'somebody', daysOf(place), 0, 100, 10)).found,
+  countErased: (tx, { org }) =>
+    changes(tx, 'subscriptions', () => erasures.countErased(tx, org, inbox, { held: 1, dead: 0, pending: 0 })),
+  advanceErasure: (tx, { org, place, erasure }) =>
+    changes(tx, 'erasures', () =>
+      erasures.advanceErasure(tx, org, erasure, { ...place, counts: {}, at: now, isDone: true }),
+    ),
   // Where the wall stands, the victim is no org to whose log something could be added.
   recordChanges: (tx, { org }) => audit.recordChanges(tx, org, audited).catch(noOrg),
   listAudit: (tx, { org }) => audit.listAudit(tx, org, 100, 10),
@@ -122,7 +138,17 @@ function noOrg(error: unknown): null {
 }
 
 /** Statements on tables with an org that no tenant's request runs. */
-const notForTenants = ['touchKeys', 'findKeyByHash', 'startAudit', 'closeAudit', 'walkAudit'];
+/** `deleteSubjectEvents` acts as `erasure`, which sees every org's requests; the policies of that role are tried in subject-erasure.test.ts. */
+const notForTenants = [
+  'deleteSubjectEvents',
+  'runningErasures',
+  'deleteCertificates',
+  'touchKeys',
+  'findKeyByHash',
+  'startAudit',
+  'closeAudit',
+  'walkAudit',
+];
 
 function describeWall(storage: TestStorage): void {
   let database: Database;
@@ -157,7 +183,7 @@ for (const [i, engine] of engineNames.entries()) {
 
 it('every statement that a tenant’s request runs is among those that are tried', async () => {
   const events = await import('../../src/db/sql/events.js');
-  const modules = [audit, events, eventList, keys, leases, subscriptions, inboxes, positions, deliveries];
+  const modules = [audit, events, eventList, keys, leases, subscriptions, inboxes, positions, deliveries, erasures];
   const statements = modules.flatMap((module) => Object.entries(module));
   const named = statements.filter(([name, value]) => typeof value === 'function' && !/^event[A-Z]/.test(name));
   assert.deepEqual(named.map(([name]) => name).toSorted(), [...Object.keys(attempts), ...notForTenants].toSorted());
@@ -172,6 +198,7 @@ const openPolicies = [
   'subscriptions',
   'leases',
   'dead_letters',
+  'erasures',
 ]
   .map((table) => `ALTER POLICY app_own_org ON ${table} USING (true)`)
   .join('; ');
@@ -232,6 +259,10 @@ function keyOf(org: string, keyId: string): keys.NewKey {
   return { org, keyId, hash, name: 'test', prefix: '', scopes: [], createdAt: now, expiresAt: null };
 }
 
+function erasureOf({ day }: Place, id: string) {
+  return { id, subject: `subject of ${id}`, subjectHash: Buffer.alloc(32), at: now, lastPosition: 2, lastDay: day };
+}
+
 function inboxOf({ day }: Place): inboxes.NewInbox {
   const place = { cursor: 0, cursorDay: day, skipped: '{}', filters: [] };
   return { subscription: 99, name: 'planted', maxAttempts: 1, ...place, createdAt: now };
@@ -244,7 +275,7 @@ function ignoreGone(error: Error): void {
 
 async function makeVictim(database: Database): Promise<Victim> {
   const org = await newLog(database, now.getTime());
-  const [place] = await append(database, org, [{}, {}], now.getTime());
+  const [place] = await append(database, org, [{ subject: 'somebody' }, {}], now.getTime());
   assert.ok(place !== undefined && place !== null);
   const lease = 'lse_of_the_victim';
   await receive(database, {
@@ -259,10 +290,11 @@ async function makeVictim(database: Database): Promise<Victim> {
   const row = await database.transaction({ role: 'app', org }, async (tx) => {
     await audit.recordChanges(tx, org, audited);
     await keys.insertKey(tx, keyOf(org, 'key of the victim'));
+    await erasures.insertErasure(tx, org, { ...erasureOf(place, 'of the victim'), subject: 'somebody' });
     const found = await leases.findLease(tx, org, inbox, lease);
     assert.ok(found);
     await leases.insertDeadLetters(tx, org, inbox, { ...found, positions: '{[2,3)}' }, now);
     return found;
   });
-  return { org, place, lease: row, keyId: 'key of the victim' };
+  return { org, place, lease: row, keyId: 'key of the victim', erasure: 'of the victim' };
 }

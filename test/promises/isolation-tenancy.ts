@@ -113,6 +113,32 @@ export async function changeOwnOrg({ world, tenant, path }: Turn): Promise<void>
   assert.deepEqual([answer.status, answer.json.id], [200, tenant.org.id]);
 }
 
+/** Of a subject that all events of another org have, or of one that none has: nothing of anybody goes. */
+export async function eraseSubject({ world, tenant, path, target, draw, pick }: Turn): Promise<void> {
+  const subject = target === 'foreign' ? pick(world.others(tenant))?.canary : `nobody ${draw % 3}`;
+  const answer = await world.send(tenant, 'read', {
+    method: 'DELETE',
+    path: path.replace(':subject', encodeURIComponent(subject ?? '')),
+  });
+  assert.equal(answer.status, 202, answer.text);
+  tenant.erasures.push(answer.json.id);
+}
+
+export async function readErasure({ world, tenant, path, target, pick }: Turn): Promise<void> {
+  const request = (id: string): Sent => ({ method: 'GET', path: path.replace(':id', id) });
+  if (target === 'foreign') {
+    const foreign = pick(world.others(tenant).flatMap(({ erasures }) => erasures));
+    if (foreign === undefined) return;
+    const answer = await world.sendTwins(tenant, 'read', foreign, absent.erasure(), request);
+    assert.equal(answer.status, 404);
+    return;
+  }
+  const id = pick(tenant.erasures);
+  if (id === undefined) return;
+  const { json } = await world.send(tenant, 'read', request(id));
+  assert.deepEqual([json.id, json.erased.events.rows, json.erased.leases.rows], [id, 0, 0]);
+}
+
 /** A route of whoever runs the server: no key gets further than its scope, whichever org it names. */
 export function refused(method: string, body?: unknown): (turn: Turn) => Promise<void> {
   return async ({ world, tenant, path, pick }) => {

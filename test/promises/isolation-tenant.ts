@@ -29,6 +29,8 @@ export class Tenant {
   readonly keys = new Map<string, { readonly name: string }>();
   /** Named ones. */
   readonly inboxes = new Set<string>();
+  /** Ids of erasures that were asked for. */
+  readonly erasures: string[] = [];
   readonly cursors: { readonly path: string; readonly cursor: string }[] = [];
   /** Tokens spent, by bucket. */
   readonly spent = { write: 0, read: 0, consume: 0 };
@@ -60,7 +62,7 @@ export class Tenant {
 /** What the first row of every audit log follows. */
 const beforeFirstRow = '0'.repeat(64);
 const tokenPattern =
-  /canary-[0-9a-f]{16}|(?:evt|key|lse|org)_[0-9A-HJKMNP-TV-Z]{10,28}|slk_live_[A-Za-z0-9_-]{43}|[A-Za-z0-9_-]{30,}/g;
+  /canary-[0-9a-f]{16}|(?:evt|ers|key|lse|org)_[0-9A-HJKMNP-TV-Z]{10,28}|slk_live_[A-Za-z0-9_-]{43}|[A-Za-z0-9_-]{30,}/g;
 
 /** Whose is what: every id, key, cursor and canary, from the reply that showed it first. */
 export class Ownership {
@@ -96,6 +98,7 @@ export const absent = {
   event: (): string => encodeEventId({ org: nobody(), epoch: 1, position: randomInt(2 ** 30, 2 ** 40), day: today() }),
   key: (): string => encodeRandomId('key', randomBytes(16)),
   lease: (): string => encodeRandomId('lse', randomBytes(16)),
+  erasure: (): string => encodeRandomId('ers', randomBytes(16)),
   org: (): string => encodeOrgId(nobody()),
   /** As many bytes as the cursor it stands for. */
   cursor: (like: string): string => randomBytes(Buffer.from(like, 'base64url').length).toString('base64url'),

@@ -169,7 +169,17 @@ async function assertStoredAsModelled(storage: TestStorage, worlds: readonly Wor
 
 async function setRowSecurity(storage: TestStorage, to: 'ENABLE' | 'DISABLE'): Promise<void> {
   const database = await openLog(storage);
-  const tables = ['orgs', 'api_keys', 'heads', 'events', 'dedup', 'subscriptions', 'leases', 'dead_letters'];
+  const tables = [
+    'orgs',
+    'api_keys',
+    'heads',
+    'events',
+    'dedup',
+    'subscriptions',
+    'leases',
+    'dead_letters',
+    'erasures',
+  ];
   try {
     await database.transaction({ role: 'owner' }, (tx) =>
       tx.script(tables.map((table) => `ALTER TABLE ${table} ${to} ROW LEVEL SECURITY`).join('; ')),

@@ -22,12 +22,13 @@ const lastDay = firstDay + 8;
 
 const reached = new Set<string>();
 
-function noteReached({ events, expired }: Model): void {
+function noteReached({ events, expired, erased }: Model): void {
   if (events.some((event) => event.settled === 'dead')) reached.add('a dead letter');
   if (events.some((event) => event.attempts >= 4)) reached.add('a fourth attempt');
   if (events.some((event, i) => event.position > i + 1)) reached.add('a gap');
   if (events.some((event) => event.day > firstDay)) reached.add('a second day');
   if (expired > 0) reached.add('retention');
+  if (erased > 0) reached.add('erasure');
 }
 
 describe('a subscription does what its model does', () => {
@@ -83,6 +84,7 @@ describe('a subscription does what its model does', () => {
           'a fourth attempt',
           'a gap',
           'a second day',
+          'erasure',
           'retention',
         ]);
       });
@@ -91,6 +93,7 @@ describe('a subscription does what its model does', () => {
         'an ended lease keeps what is handed out again': (name) => name === 'leases_shrink',
         'an attempt over the limit leaves no dead letter': (name) => name === 'dead_letters_insert',
         'the cursor stays behind what was handed out': (name) => name === 'subscription_move',
+        'an erasure forgets the subscriptions': (name) => name === 'erasure_count_subscription',
         'retention forgets the subscriptions': (name) => name === 'retention_trim_subscription',
       };
       for (const [what, skips] of Object.entries(breakages)) {

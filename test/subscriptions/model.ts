@@ -9,6 +9,8 @@ export interface ModelEvent {
   readonly position: number;
   readonly day: number;
   readonly type: string;
+  /** Whom it is about. */
+  readonly subject: string | null;
   readonly receivedAtMs: number;
   /** Of the filter. What is handed out together for the first time is of one version. */
   readonly version: number;
@@ -38,6 +40,9 @@ export class Model {
   version = 0;
   /** How many events retention took before they were done. */
   expired = 0;
+  /** How many events were erased before they were done, and where all those were that were erased. */
+  erased = 0;
+  readonly erasedPositions = new Set<number>();
   /** The last position that an event got. */
   lastPosition = 0;
 
@@ -168,6 +173,14 @@ export class Model {
     const gone = this.events.filter((event) => event.day < day);
     this.expired += gone.filter(({ settled }) => settled === 'no' || settled === 'dead').length;
     this.events.splice(0, this.events.length, ...kept);
+  }
+
+  /** Every event about somebody is gone. */
+  erase(subject: string): void {
+    const gone = this.events.filter((event) => event.subject === subject);
+    this.erased += gone.filter(({ settled }) => settled === 'no' || settled === 'dead').length;
+    for (const { position } of gone) this.erasedPositions.add(position);
+    this.events.splice(0, this.events.length, ...this.events.filter((event) => event.subject !== subject));
   }
 
   #neverHandedOut(): ModelEvent[] {

@@ -5,6 +5,9 @@ import { acknowledge, acknowledgeLease } from '../../src/subscriptions/acknowled
 import type { AcknowledgedAddress } from '../../src/subscriptions/acknowledge.js';
 import type { Inboxes } from '../../src/inbox/inboxes.js';
 import { deleteEventsBelow } from '../../src/db/sql/retention.js';
+import { systemClock } from '../../src/clock.js';
+import { Erasures } from '../../src/tenancy/erasures.js';
+import { eraseStep } from '../../src/subscriptions/erase.js';
 import { expireBefore } from '../../src/subscriptions/expire.js';
 import { receive } from '../../src/subscriptions/receive.js';
 import { redrive } from '../../src/subscriptions/redrive.js';
@@ -59,20 +62,29 @@ class Step implements fc.AsyncCommand<Model, Real> {
 }
 
 const typeNames = ['a.one', 'a.two', 'b'];
+const subjects = ['ann', 'bob', 'cem'];
 
 /** Some events carry a dedup id that is taken already: then their position stays a gap. */
 const appended = fc
-  .array(fc.record({ type: fc.constantFrom(...typeNames), dedup: fc.option(fc.integer({ min: 1, max: 6 })) }), {
-    minLength: 1,
-    maxLength: 12,
-  })
+  .array(
+    fc.record({
+      type: fc.constantFrom(...typeNames),
+      subject: fc.option(fc.constantFrom(...subjects)),
+      dedup: fc.option(fc.integer({ min: 1, max: 6 })),
+    }),
+    { minLength: 1, maxLength: 12 },
+  )
   .map((events): [string, Run] => [
-    `append ${events.map(({ type, dedup }) => (dedup === null ? type : `${type}#${dedup}`)).join(' ')}`,
+    `append ${events.map(({ type, subject, dedup }) => `${type}${subject === null ? '' : `@${subject}`}${dedup === null ? '' : `#${dedup}`}`).join(' ')}`,
     async (model, real) => {
-      const given = events.map(({ type, dedup }) => ({ type, ...(dedup !== null && { dedupId: String(dedup) }) }));
+      const given = events.map(({ type, subject, dedup }) => ({
+        type,
+        ...(subject !== null && { subject }),
+        ...(dedup !== null && { dedupId: String(dedup) }),
+      }));
       const places = await append(real.database, real.org, given, model.nowMs);
       for (const [i, place] of places.entries()) {
-        const type = events[i]?.type ?? '';
+        const { type = '', subject = null } = events[i] ?? {};
         if (place === null) continue;
         const settled = model.wants(type) ? 'no' : 'filtered';
         const { receivedAtMs } = place;
@@ -84,6 +96,7 @@ const appended = fc
           receivedAtMs,
           version,
           type,
+          subject,
           attempts: 0,
           lease: null,
           settled,
@@ -286,6 +299,24 @@ const expired = fc.tuple(fc.nat({ max: 3 }), fc.boolean()).map(([daysKept, delet
   },
 ]);
 
+/** All that is stored of somebody by now, in as many steps as it takes. */
+const erased = fc
+  .record({ subject: fc.constantFrom(...subjects), scannedMax: fc.integer({ min: 1, max: 40 }) })
+  .map(({ subject, scannedMax }): [string, Run] => [
+    `erase ${subject}, ${scannedMax} events a step`,
+    async (model, real) => {
+      const { database, org, firstDay } = real;
+      const erasures = new Erasures(database, { ...systemClock, now: () => model.nowMs }, () => {});
+      const { id } = await erasures.request(org, subject, 'key');
+      const limits = { scannedMax, eventsMax: 5 };
+      for (let isDone = false; !isDone;) {
+        const step = await eraseStep(database, org, id, firstDay - 1, new Date(model.nowMs), limits);
+        isDone = step?.isDone ?? true;
+      }
+      model.erase(subject);
+    },
+  ]);
+
 const restarted = fc.constant<[string, Run]>([
   'a restart',
   async (_, real) => {
@@ -327,6 +358,7 @@ const step = fc
       { weight: 1, arbitrary: redriven },
       { weight: 1, arbitrary: filterChanged },
       { weight: 1, arbitrary: expired },
+      { weight: 1, arbitrary: erased },
       { weight: 1, arbitrary: restarted },
     ),
     listing,

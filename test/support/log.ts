@@ -47,6 +47,7 @@ export async function newLog(database: Database, nowMs: number, attemptsMax = 10
 
 export interface TestEvent {
   readonly type?: string;
+  readonly subject?: string;
   readonly payload?: string | Buffer;
   readonly dedupId?: string;
 }
@@ -61,10 +62,10 @@ export async function append(
   const bodyHash = Buffer.alloc(32);
   const outcome = await appendBatch(
     database,
-    events.map(({ type = 'test', payload = '{}', dedupId }) => ({
+    events.map(({ type = 'test', subject = null, payload = '{}', dedupId }) => ({
       org,
       type,
-      subject: null,
+      subject,
       occurredAtMs: null,
       payload: Buffer.from(payload),
       dedup: dedupId === undefined ? null : { id: dedupId, bodyHash },

@@ -67,6 +67,7 @@ const tables = {
   leases: { columns: ['subscription', 'lease'], types: ['integer', 'text COLLATE "C"'], start: [-1, ''] },
   dead_letters: { columns: ['subscription', 'position'], types: ['integer', 'bigint'], start: [-1, -1] },
   subscriptions: { columns: ['subscription'], types: ['integer'], start: [-1] },
+  erasures: { columns: ['erasure'], types: ['text COLLATE "C"'], start: [''] },
   api_keys: { columns: ['key_id'], types: ['text COLLATE "C"'], start: [''] },
   audit_log: { columns: ['sequence'], types: ['bigint'], start: [-1] },
 } as const satisfies Record<string, { columns: readonly string[]; types: readonly string[]; start: Key }>;

@@ -106,7 +106,7 @@ const inserts = {
     'org bigint, epoch integer, position bigint, day integer, received_at timestamptz, first_position bigint, first_day integer',
   subscriptions:
     'org bigint, subscription integer, kind text, name text, max_attempts integer, cursor bigint, cursor_day integer, ahead int8multirange, ' +
-    'held bigint, dead bigint, expired bigint, skipped int8multirange, filters jsonb, created_at timestamptz',
+    'held bigint, dead bigint, expired bigint, erased bigint, skipped int8multirange, filters jsonb, created_at timestamptz',
   leases:
     'org bigint, subscription integer, lease text, attempt integer, available_at timestamptz, positions int8multirange, first_day integer, ' +
     'last_day integer, waiting boolean',

@@ -7,10 +7,11 @@ export interface InboxRow {
   max_attempts: number;
   filters: FilterVersion[];
   expired: string;
+  erased: string;
   created_at: Date;
 }
 
-const inboxColumns = 'subscription, name, max_attempts, filters, expired, created_at';
+const inboxColumns = 'subscription, name, max_attempts, filters, expired, erased, created_at';
 
 const lockCreationStatement = {
   name: 'inbox_creation_lock',

@@ -62,6 +62,7 @@ export interface FullSubscriptionRow {
   held: string;
   dead: string;
   expired: string;
+  erased: string;
   skipped: string;
   filters: FilterVersion[];
   created_at: Date;
@@ -105,7 +106,7 @@ const keysStatement = {
 const subscriptionsStatement = {
   name: 'transfer_subscriptions',
   text: `
-    SELECT subscription, kind, name, max_attempts, cursor, cursor_day, ahead::text AS ahead, held, dead, expired, skipped::text AS skipped, filters,
+    SELECT subscription, kind, name, max_attempts, cursor, cursor_day, ahead::text AS ahead, held, dead, expired, erased, skipped::text AS skipped, filters,
       created_at
     FROM subscriptions
     WHERE org = $1 AND subscription > $2 ORDER BY subscription LIMIT $3`,

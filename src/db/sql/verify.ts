@@ -5,7 +5,7 @@ const snapshotStatement = {
   name: 'verify_snapshot',
   text: `
     SELECT h.position AS head, h.day AS head_day, h.first_position, h.first_day, s.subscription, s.kind, s.name, s.cursor,
-      s.ahead::text AS ahead, s.skipped::text AS skipped, s.held, s.dead, s.expired, s.filters, s.max_attempts,
+      s.ahead::text AS ahead, s.skipped::text AS skipped, s.held, s.dead, s.expired, s.erased, s.filters, s.max_attempts,
       (SELECT coalesce(json_agg(json_build_object(
           'lease', l.lease, 'attempt', l.attempt, 'positions', l.positions::text, 'isOut', l.available_at > $2 AND NOT l.waiting)), '[]')
         FROM leases AS l WHERE l.org = s.org AND l.subscription = s.subscription) AS leases,
@@ -38,6 +38,7 @@ export interface SnapshotRow {
   held: string;
   dead: string;
   expired: string;
+  erased: string;
   filters: FilterVersion[];
   max_attempts: number;
   leases: SnapshotLease[];
@@ -47,6 +48,20 @@ export interface SnapshotRow {
 /** Every subscription of an org, all as of the same moment. Empty: there is no such org. */
 export async function readSnapshot(tx: Pick<Transaction, 'query'>, org: string, now: Date): Promise<SnapshotRow[]> {
   return (await tx.query<SnapshotRow>(snapshotStatement, [org, now.toISOString()])).rows;
+}
+
+const erasedStatement = {
+  name: 'verify_erased',
+  text: 'SELECT subscription, erased FROM subscriptions WHERE org = $1',
+};
+
+/** How many events each subscription of an org has lost to erasures by now. */
+export async function readErasedCounts(
+  tx: Pick<Transaction, 'query'>,
+  org: string,
+): Promise<ReadonlyMap<number | null, number>> {
+  const { rows } = await tx.query<{ subscription: number; erased: string }>(erasedStatement, [org]);
+  return new Map(rows.map((row) => [row.subscription, Number(row.erased)]));
 }
 
 const walkStatement = {

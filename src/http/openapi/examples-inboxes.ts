@@ -8,7 +8,14 @@ export const inboxesExamples: readonly Example[] = [
     request: { body: { name: 'orders', types: ['order.*'], start: 'beginning', max_attempts: 5 } },
     reply: {
       status: 201,
-      body: { name: 'orders', types: ['order.*'], max_attempts: 5, expired: 0, created_at: '2026-11-22T11:05:14.585Z' },
+      body: {
+        name: 'orders',
+        types: ['order.*'],
+        max_attempts: 5,
+        expired: 0,
+        erased: 0,
+        created_at: '2026-11-22T11:05:14.585Z',
+      },
     },
   },
   {
@@ -58,8 +65,22 @@ export const inboxesExamples: readonly Example[] = [
       status: 200,
       body: {
         data: [
-          { name: 'default', types: null, max_attempts: 10, expired: 0, created_at: '2026-11-22T11:05:10.993Z' },
-          { name: 'orders', types: ['order.*'], max_attempts: 5, expired: 0, created_at: '2026-11-22T11:05:14.585Z' },
+          {
+            name: 'default',
+            types: null,
+            max_attempts: 10,
+            expired: 0,
+            erased: 0,
+            created_at: '2026-11-22T11:05:10.993Z',
+          },
+          {
+            name: 'orders',
+            types: ['order.*'],
+            max_attempts: 5,
+            expired: 0,
+            erased: 0,
+            created_at: '2026-11-22T11:05:14.585Z',
+          },
         ],
         next_cursor: null,
       },
@@ -71,7 +92,14 @@ export const inboxesExamples: readonly Example[] = [
     request: { params: { name: 'orders' } },
     reply: {
       status: 200,
-      body: { name: 'orders', types: ['order.*'], max_attempts: 5, expired: 0, created_at: '2026-11-22T11:05:14.585Z' },
+      body: {
+        name: 'orders',
+        types: ['order.*'],
+        max_attempts: 5,
+        expired: 0,
+        erased: 0,
+        created_at: '2026-11-22T11:05:14.585Z',
+      },
     },
   },
   {
@@ -85,6 +113,7 @@ export const inboxesExamples: readonly Example[] = [
         types: ['order.*'],
         max_attempts: 10,
         expired: 0,
+        erased: 0,
         created_at: '2026-11-22T11:05:14.585Z',
       },
     },

@@ -90,6 +90,8 @@ const pathTexts: Readonly<Record<string, string>> = {
   Administration: 'The id of an organisation.',
   event_id: 'The id of an event.',
   name: 'The name of an inbox.',
+  Organisation: 'The id of an erasure.',
+  subject: 'Whom the events are about: 1 to 255 characters, percent-encoded.',
 };
 
 /** Where a parameter means another thing than a field of its name. */

@@ -119,6 +119,7 @@ export const inbox = Type.Object(
     types: orNull(Type.Array(text)),
     max_attempts: Type.Integer({ minimum: 1 }),
     expired: count,
+    erased: count,
     created_at: time,
   },
   { $id: 'Inbox' },
@@ -171,6 +172,36 @@ export const auditRow = Type.Object(
     hash,
   },
   { $id: 'AuditRow' },
+);
+
+const day = Type.String({ format: 'date', description: 'A day in UTC; null where there is no row.' });
+const erasedRows = Type.Object(
+  { rows: count, first_day: orNull(day), last_day: orNull(day) },
+  { $id: 'ErasedRows', description: 'Rows of a table, and the days between which their events were received.' },
+);
+
+export const erasure = Type.Object(
+  {
+    id: Type.String({ pattern: '^ers_[0-9A-HJKMNP-TV-Z]{26}$', description: 'The id of the erasure.' }),
+    status: Type.Union([Type.Literal('running'), Type.Literal('done')], { description: 'Whether it is done.' }),
+    subject_hash: Type.String({
+      pattern: '^[0-9a-f]{64}$',
+      description: 'SHA-256 of the id of the erasure, a space and the subject, in hex.',
+    }),
+    requested_at: time,
+    covers_until: time,
+    began_at: orNull(time),
+    ended_at: orNull(time),
+    erased: Type.Object(
+      { events: erasedRows, leases: erasedRows, dead_letters: erasedRows },
+      { description: 'What has been deleted so far, and where.' },
+    ),
+    kept: Type.Object({ dedup_ids_until: time }),
+    expires_at: Type.Union([time, Type.Null()], {
+      description: 'When the certificate is deleted; null while it is not done.',
+    }),
+  },
+  { $id: 'Erasure', description: 'The erasure of a subject. Once it is done, it is the certificate of it.' },
 );
 
 const fieldErrors = Type.Array(Type.Object({ path: text, message: text }, { $id: 'FieldError' }));

@@ -43,6 +43,25 @@ export const keyDocs = {
   },
 } as const satisfies Record<string, RouteDocs>;
 
+export const erasureDocs = {
+  request: {
+    id: 'eraseSubject',
+    group: 'Organisation',
+    summary: 'Erase every event about a subject',
+    description:
+      'Percent-encode the subject. The events with it that are stored by now are deleted in the background, from the log and from every inbox; later ones are not.\nAsked for again while it is under way, it is the same erasure, which then covers what was stored meanwhile, too.',
+    replies: { 202: jsonReply('The erasure that is under way.', replies.erasure, ['Location']) },
+    errors: ['limit_reached'],
+  },
+  read: {
+    id: 'readErasure',
+    group: 'Organisation',
+    summary: 'Read how far an erasure is, and its certificate',
+    description: 'The certificate is kept for 365 days.',
+    replies: { 200: jsonReply('The erasure.', replies.erasure) },
+  },
+} as const satisfies Record<string, RouteDocs>;
+
 export const orgDocs = {
   readOwn: {
     id: 'readOwnOrganisation',

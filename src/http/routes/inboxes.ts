@@ -127,6 +127,7 @@ function inboxJson(inbox: InboxInfo) {
     types: inbox.types,
     max_attempts: inbox.maxAttempts,
     expired: inbox.expired,
+    erased: inbox.erased,
     created_at: formatTime(inbox.createdAtMs),
   };
 }

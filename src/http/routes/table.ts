@@ -8,6 +8,8 @@ import { eventStreamRoutes } from './event-stream.js';
 import type { AuditRoutesOptions } from './audit.js';
 import { auditRoutes } from './audit.js';
 import { documentationRoutes } from './documentation.js';
+import type { ErasureRoutesOptions } from './erasures.js';
+import { erasureRoutes } from './erasures.js';
 import type { EventRoutesOptions } from './events.js';
 import { eventRoutes } from './events.js';
 import type { InboxRoutesOptions } from './inbox.js';
@@ -29,6 +31,7 @@ export type RouteTableOptions = EventRoutesOptions &
   InboxesRoutesOptions &
   KeyRoutesOptions &
   AuditRoutesOptions &
+  ErasureRoutesOptions &
   OrgRoutesOptions &
   OperationsRoutesOptions;
 
@@ -44,6 +47,7 @@ export function routeTable(parts: RouteTableOptions): readonly (Route | Route<Ke
     ...inboxesRoutes(parts),
     ...keyRoutes(parts),
     ...auditRoutes(parts),
+    ...erasureRoutes(parts),
     ...orgs.own,
     ...orgs.admin,
     ...operationsRoutes(parts),
