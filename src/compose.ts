@@ -9,7 +9,7 @@ import type { Database } from './db/database.js';
 import { StorageError } from './db/database.js';
 import type { EmbeddedDatabase } from './db/embedded.js';
 import { EmbeddedMaintenance } from './db/embedded-maintenance.js';
-import { migrate } from './db/migrate.js';
+import { migrate, requireUsableSchema } from './db/migrate.js';
 import { probeStorage } from './db/sql/probe.js';
 import { cursorSecret } from './db/sql/secrets.js';
 import type { BatchOutcome } from './event-log/append.js';
@@ -74,7 +74,8 @@ export const preload = preloadHttp;
 /** Brings the schema up to date, builds every part and starts it. Resolves when events can be taken. */
 export async function composeServer(parts: Parts): Promise<RunningServer> {
   const { config, log, onProgress, clock, database, stats, embedded } = parts;
-  await migrate(database, onProgress);
+  if (config.migrate === 'auto') await migrate(database, onProgress);
+  else await requireUsableSchema(database);
   const dataDir = database.engine === 'embedded' ? config.dataDir : null;
   const token = await adminToken(config.adminToken, config.dataDir);
   const cursors = new CursorSigner(await cursorSecret(database));

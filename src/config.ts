@@ -23,13 +23,23 @@ export type Invocation =
   | ImportInvocation
   | ClientInvocation
   | AuditInvocation
-  | VerifyInvocation;
+  | VerifyInvocation
+  | MigrateInvocation;
 
 /** `sluice verify`. */
 export interface VerifyInvocation {
   readonly kind: 'verify';
   readonly config: Config;
   readonly notices: readonly string[];
+}
+
+/** `sluice migrate [--dry-run | --print-roles]`. */
+export interface MigrateInvocation {
+  readonly kind: 'migrate';
+  readonly config: Config;
+  readonly notices: readonly string[];
+  readonly dryRun: boolean;
+  readonly printRoles: boolean;
 }
 
 /** `sluice audit verify`. */
@@ -74,7 +84,7 @@ export class UsageError extends Error {
 export type Environment = Readonly<Record<string, string | undefined>>;
 
 /**
- * What `sluice [start] [flags]`, `sluice export [file] [flags]`, `sluice import [file] [flags]`, `sluice verify [flags]`, `sluice audit verify [flags]` or a command of `client-commands.ts` asks for. `args` are the arguments after the
+ * What `sluice [start] [flags]`, `sluice export [file] [flags]`, `sluice import [file] [flags]`, `sluice verify [flags]`, `sluice audit verify [flags]`, `sluice migrate [flags]` or a command of `client-commands.ts` asks for. `args` are the arguments after the
  * program's name; `cwd` is what a relative path is relative to. Throws a `UsageError` with all problems. `--help` and `--version` are answered
  * whatever else is wrong.
  */
@@ -139,6 +149,11 @@ export function readInvocation(
     if (flags.file !== undefined) throw new UsageError(['verify: it takes flags only, and verifies every org']);
     return { kind: 'verify', config, notices };
   }
+  if (command === 'migrate') {
+    if (flags.file !== undefined) throw new UsageError(['migrate: it takes flags only']);
+    const [dryRun, printRoles] = [flags.switches.has('dry-run'), flags.switches.has('print-roles')];
+    return { kind: 'migrate', config, notices, dryRun, printRoles };
+  }
   const file = flags.file === undefined || flags.file === '-' ? null : resolve(cwd, flags.file);
   if (command === 'import') return { kind: 'import', config, notices, file };
   const resume = flags.switches.has('resume');
@@ -184,11 +199,14 @@ function startConflicts(config: Config, given: (variable: string) => Given | und
   return conflicts;
 }
 
-const commands = ['start', 'export', 'import', 'audit', 'verify'] as const;
+const commands = ['start', 'export', 'import', 'audit', 'verify', 'migrate'] as const;
 type Command = (typeof commands)[number];
 
-/** Flags without a value that only export has. */
-const exportSwitches: readonly string[] = ['gzip', 'resume'];
+/** Flags without a value, by the command that has them. */
+const commandSwitches: { readonly [Name in Command]?: readonly string[] } = {
+  export: ['gzip', 'resume'],
+  migrate: ['dry-run', 'print-roles'],
+};
 
 interface Flags {
   readonly command: Command;
@@ -210,7 +228,11 @@ function readFlags(args: readonly string[]): Flags {
       ...Object.fromEntries(valueFlags.map((flag) => [flag, { type: 'string' as const }])),
       help: { type: 'boolean', short: 'h' },
       version: { type: 'boolean', short: 'v' },
-      ...Object.fromEntries(exportSwitches.map((flag) => [flag, { type: 'boolean' as const }])),
+      ...Object.fromEntries(
+        Object.values(commandSwitches)
+          .flat()
+          .map((flag) => [flag, { type: 'boolean' as const }]),
+      ),
     },
     strict: false,
     allowPositionals: true,
@@ -218,7 +240,7 @@ function readFlags(args: readonly string[]): Flags {
   });
   const command = commands.find((name) => name === args[0]) ?? 'start';
   const isSwitch = (name: string): boolean =>
-    name === 'help' || name === 'version' || (command === 'export' && exportSwitches.includes(name));
+    name === 'help' || name === 'version' || commandSwitches[command]?.includes(name) === true;
   let file: string | undefined;
   const switches = new Set<string>();
   const values = new Map<string, string>();

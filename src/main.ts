@@ -49,6 +49,11 @@ async function main(): Promise<void> {
       process.exitCode = await runAuditVerify(invocation);
       return;
     }
+    case 'migrate': {
+      const { runMigrate } = await import('./cli/migrate.js');
+      process.exitCode = await runMigrate(invocation);
+      return;
+    }
     case 'verify': {
       const { runVerify } = await import('./cli/verify.js');
       process.exitCode = await runVerify(invocation);

@@ -7,6 +7,8 @@ import type { SettingType } from './setting-types.js';
 
 export const logLevels = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const;
 
+export const migrateModes = ['auto', 'off'] as const;
+
 export interface Setting<Value = unknown> {
   readonly variable: string;
   readonly type: SettingType<Value>;
@@ -81,6 +83,12 @@ export const settings = {
     type: wholeNumber('connections', 'a number of connections', 10, 1_000_000),
     default: '10000',
     help: 'Connections of clients, at most. Beyond them an idle one is closed for each new one.',
+  }),
+  migrate: setting({
+    variable: 'SLUICE_MIGRATE',
+    type: oneOf('when', migrateModes),
+    default: 'auto',
+    help: 'auto: a start brings the schema up to date. off: it fails unless `sluice migrate` has.',
   }),
   dbPool: setting({
     variable: 'SLUICE_DB_POOL',

@@ -30,6 +30,7 @@ const examples: { readonly [Name in keyof Config]: { text: string; value: Config
   metricsPort: { text: '9090', value: 9090, bad: ['0', '65536', 'any'] },
   shutdownSeconds: { text: '30', value: 30, bad: ['0', '3601', '10s'] },
   connectionsMax: { text: '500', value: 500, bad: ['9', '1000001', 'many'] },
+  migrate: { text: 'off', value: 'off', bad: ['on', 'AUTO', 'never'] },
   dbPool: { text: '20', value: 20, bad: ['0', '1001', 'many'] },
   queueBytesMax: { text: '1048576', value: 1_048_576, bad: ['1048575', '64MiB', '99999999999'] },
   queueAgeMsMax: { text: '250', value: 250, bad: ['0', '600001', '5s'] },
@@ -73,6 +74,7 @@ test('without flags and variables every setting has the default that the interfa
     metricsPort: null,
     shutdownSeconds: 10,
     connectionsMax: 10_000,
+    migrate: 'auto',
     dbPool: 10,
     queueBytesMax: 64 * 1024 * 1024,
     queueAgeMsMax: 5000,
@@ -237,6 +239,21 @@ test('names of later versions are known: what they would change is refused, the 
 test('help and version are answered whatever else is wrong', () => {
   assert.equal(readInvocation(['--prot', '-h'], { SLUICE_PORT: 'x' }, cwd).kind, 'help');
   assert.equal(readInvocation(['--version', '--port', 'x'], {}, cwd).kind, 'version');
+});
+
+test('migrate takes its two switches, and nothing else has them', () => {
+  const migrate = (...args: string[]): unknown => {
+    const { kind, ...rest } = readInvocation(['migrate', ...args], {}, cwd);
+    assert.equal(kind, 'migrate');
+    assert.ok('dryRun' in rest && 'printRoles' in rest);
+    return [rest.dryRun, rest.printRoles];
+  };
+  assert.deepEqual(migrate(), [false, false]);
+  assert.deepEqual(migrate('--dry-run'), [true, false]);
+  assert.deepEqual(migrate('--print-roles', '--database-url=postgres://u@h/d'), [false, true]);
+  assert.match(problems(['start', '--dry-run']).join(), /--dry-run: no such flag/);
+  assert.match(problems(['migrate', '--gzip']).join(), /--gzip: no such flag/);
+  assert.match(problems(['migrate', '5']).join(), /it takes flags only/);
 });
 
 test('help lists every setting with its flag, its variable, its default and what it means', () => {

@@ -78,7 +78,7 @@ function databaseSentence(code: string, databaseUrl: string): string | undefined
     case '3D000':
       return `PostgreSQL at ${at} has no database of the name in DATABASE_URL; create it with createdb, or correct the name.`;
     case '42501':
-      return `The user of DATABASE_URL may not set up PostgreSQL at ${at}; give it CREATEROLE and the right to create in the schema public.`;
+      return `The user of DATABASE_URL may not set up PostgreSQL at ${at}; give it CREATEROLE and the right to create in the schema public, or run what \`sluice migrate --print-roles\` prints.`;
     case '53300':
       return `PostgreSQL at ${at} has no connection free; raise its max_connections, or lower --db-pool.`;
     default:

@@ -13,6 +13,7 @@ export function helpText(): string {
     '       sluice import [file|-] [flags]',
     '       sluice verify [flags]',
     '       sluice audit verify [flags]',
+    '       sluice migrate [--dry-run | --print-roles] [flags]',
     '',
     'start   Starts the server: on its own embedded database, or on PostgreSQL when DATABASE_URL',
     '        names one.',
@@ -25,6 +26,9 @@ export function helpText(): string {
     '        writes the counts. Exit code 1 names the first subscription that does not add up.',
     'audit   verify: checks every row of the audit logs. Writes where each chain ends to standard',
     '        output; keep that elsewhere. Exit code 1 names the first row that is wrong.',
+    'migrate Brings the schema of the database up to date. --dry-run says what that would do and lock,',
+    '        and changes nothing; --print-roles prints the SQL that makes the roles by hand, so that the',
+    '        user of DATABASE_URL needs no CREATEROLE.',
     '',
     'Every setting is a flag and an environment variable; the flag wins.',
     '',
@@ -34,7 +38,7 @@ export function helpText(): string {
     'Settings of those commands:',
     ...clientSettingLines(),
     '',
-    'Settings of start, export, import, verify and audit:',
+    'Settings of start, export, import, verify, audit and migrate:',
   ];
   for (const row of Object.values(settings)) {
     const absent = row.default === null ? '' : `, default ${row.default}`;

@@ -25,8 +25,7 @@ export async function withStoredDatabase(
   notices: readonly string[],
   work: (database: Database) => Promise<void>,
 ): Promise<0 | 1> {
-  // Opening the folder would make a database, and everything in that is in order.
-  if (config.databaseUrl === null && !existsSync(join(config.dataDir, 'pg'))) {
+  if (hasNoDatabase(config)) {
     say(
       `There is no database in ${config.dataDir}; name its folder with --data-dir, or its address with --database-url.`,
     );
@@ -41,6 +40,11 @@ export async function withStoredDatabase(
     }
     await work(database);
   });
+}
+
+/** Opening the folder would make a database, and everything in that is in order. Not known of a server. */
+export function hasNoDatabase({ databaseUrl, dataDir }: Config): boolean {
+  return databaseUrl === null && !existsSync(join(dataDir, 'pg'));
 }
 
 /** Runs `work` on the database of the settings and closes it. Returns the exit code: 0, or 1 after a failure, told in one sentence. */

@@ -18,6 +18,11 @@ export interface Scope {
   readonly org?: string;
   /** `read` is for work that changes nothing: on an engine with a single session it goes before writes. Default `write`. */
   readonly priority?: 'read' | 'write';
+  /**
+   * With `query` only: the statement runs in no transaction at all, as the owner, on a session that nobody else uses, and may take hours (CREATE INDEX
+   * CONCURRENTLY). It takes no values and returns no rows. Where the session breaks (`unavailable`), it may have been done, in part or as a whole.
+   */
+  readonly outsideTransaction?: true;
   /** Called with the SQLSTATE of every warning that came with COMMIT (01000: the wait for the standby was cancelled). */
   readonly onCommitWarning?: (sqlstate: string) => void;
   /**

@@ -223,6 +223,7 @@ export class EmbeddedDatabase implements Database {
     statement: Statement,
     values?: readonly unknown[],
   ): Promise<QueryResult<Row>> {
+    if (scope.outsideTransaction === true) return this.maintain(statement.text).then(() => ({ rows: [], rowCount: 0 }));
     return this.#pool.query<Row>(scope, statement, values);
   }
 

@@ -1,87 +1,137 @@
 import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import type { Database, Transaction } from './database.js';
+import { systemClock } from '../clock.js';
+import type { Database } from './database.js';
 import { StorageError } from './database.js';
+import { applyMigration } from './migration-steps.js';
+import type { MigrateOptions } from './migration-steps.js';
+import { isContract, locksOf, statementsOf, stepOf } from './migration-text.js';
+import type { Migration } from './migration-text.js';
+import { storedSchema } from './sql/migrations.js';
+import type { StoredSchema } from './sql/migrations.js';
 
-/** One advisory lock of the database, held by whoever migrates: an arbitrary number, the same in every version. */
-const migrationLock = 7_305_810_211;
-
-export interface Migration {
-  readonly version: number;
-  readonly name: string;
-  readonly text: string;
-}
+export type { Migration } from './migration-text.js';
 
 /**
- * Brings the schema to the newest version this program knows: forward only, one migration a transaction, one migrator at a time.
- * Returns the migrations it applied. Refuses a schema newer than the program, which would not know how to keep its promises.
+ * Brings the schema to the newest version this program knows, forward only, and returns the migrations that this call applied. Any number of
+ * migrators may be at it at once, and one that was ended at any moment goes on where it was. Each step waits for a lock only briefly, so that nobody
+ * queues behind it for long, and is tried again; rejects when that was often enough (some three minutes), or a step fails. A newer schema is left as
+ * it is: see `requireUsableSchema`.
  */
 export async function migrate(
   database: Database,
   onProgress: (text: string) => void,
   migrations: readonly Migration[] = readMigrations(),
+  options: Partial<MigrateOptions> = {},
 ): Promise<readonly Migration[]> {
-  const newest = migrations.at(-1)?.version ?? 0;
-  const current = await database.transaction({ role: 'owner', priority: 'read' }, schemaVersion);
-  if (current > newest) throw newerSchema(current, newest);
+  const { clock = systemClock } = options;
+  const stored = await storedSchema(database);
+  requireUsable(stored, migrations);
+  if (stored.version > newestOf(migrations)) {
+    onProgress(`the database has schema version ${stored.version}, newer than this program, which can work on it`);
+  }
   const applied: Migration[] = [];
-  for (const migration of migrations.filter(({ version }) => version > current)) {
-    await database.transaction({ role: 'owner' }, async (tx) => {
-      if ((await schemaVersion(tx)) >= migration.version) return;
-      // Another node may be at it: wait for it, then read again under the lock.
-      await tx.script(`SET LOCAL lock_timeout = '12s'; SET LOCAL statement_timeout = '12s'`);
-      await tx.query({ name: 'migrate_lock', text: 'SELECT pg_advisory_xact_lock($1)' }, [migrationLock]);
-      if ((await schemaVersion(tx)) >= migration.version) return;
-      onProgress(`applying migration ${migration.name}`);
-      await tx.script(migration.text);
-      await tx.query({ name: 'migrate_record', text: 'INSERT INTO schema_migrations VALUES ($1, $2, now())' }, [
-        migration.version,
-        migration.name,
-      ]);
-      applied.push(migration);
-    });
+  for (const migration of migrations.filter(({ version }) => version > stored.version)) {
+    const beganAtMs = clock.monotonic();
+    if (!(await applyMigration(database, migration, onProgress, { clock, ...options }))) continue;
+    applied.push(migration);
+    onProgress(`applied ${migration.name} in ${((clock.monotonic() - beganAtMs) / 1000).toFixed(1)} s`);
   }
   return applied;
+}
+
+/** What `migrate` would do, one sentence a migration. Takes no lock and changes nothing. */
+export async function planMigration(
+  database: Database,
+  migrations: readonly Migration[] = readMigrations(),
+): Promise<{ readonly version: number; readonly sentences: readonly string[] }> {
+  const stored = await storedSchema(database);
+  requireUsable(stored, migrations);
+  const missing = migrations.filter(({ version }) => version > stored.version);
+  return {
+    version: stored.version,
+    sentences: missing.map((migration) => `${migration.name}: ${whatItDoes(migration)}`),
+  };
+}
+
+function whatItDoes(migration: Migration): string {
+  const step = stepOf(migration);
+  switch (step.kind) {
+    case 'indexes':
+      return step.statements
+        .map(({ action, index, table }) =>
+          action === 'create' ? `builds the index ${index} on ${table}` : `drops the index ${index}`,
+        )
+        .join(', ')
+        .concat('; outside of a transaction, and others go on reading and writing');
+    case 'backfill':
+      return `changes rows in small chunks${step.role === null ? '' : ` as ${step.role}`}, each in a transaction of its own`;
+    case 'transaction': {
+      const locks = locksOf(migration.text).map(({ table, mode }) => `${table} (${mode})`);
+      const hasBlock = statementsOf(migration.text).some((statement) => /^DO\b/i.test(statement));
+      return (
+        `one transaction; locks ${locks.length === 0 ? 'no table that is there' : locks.join(', ')}` +
+        (hasBlock ? ', and what its DO blocks lock' : '')
+      );
+    }
+  }
+}
+
+/**
+ * For a start that does not migrate. Rejects, with what to do, unless the program can work on the schema as it is: its own version, or a newer one
+ * that has taken nothing away from it.
+ */
+export async function requireUsableSchema(
+  database: Database,
+  migrations: readonly Migration[] = readMigrations(),
+): Promise<void> {
+  const stored = await storedSchema(database);
+  requireUsable(stored, migrations);
+  const newest = newestOf(migrations);
+  if (stored.version < newest) {
+    throw new StorageError(
+      'sql',
+      `the database has schema version ${stored.version}, and this program needs ${newest}: run \`sluice migrate\`, which this start was told not to do`,
+    );
+  }
+}
+
+/** Throws where a newer program has taken away what this one needs. */
+function requireUsable({ version, names }: StoredSchema, migrations: readonly Migration[]): void {
+  const newest = newestOf(migrations);
+  const contract = [...names].find(([each, name]) => each > newest && isContract(name));
+  if (contract === undefined) return;
+  throw new StorageError(
+    'sql',
+    `the database has schema version ${version}, this program knows only ${newest}, and ${contract[1]} took away what it needs: start a newer Sluice`,
+  );
 }
 
 /** The schema's version in the database (0: none), and the newest that this program knows. Changes nothing. */
 export async function schemaVersions(
   database: Database,
 ): Promise<{ readonly stored: number; readonly newest: number }> {
-  const stored = await database.transaction({ role: 'owner', priority: 'read' }, schemaVersion);
-  return { stored, newest: readMigrations().at(-1)?.version ?? 0 };
+  return { stored: (await storedSchema(database)).version, newest: newestOf(readMigrations()) };
 }
 
-async function schemaVersion(tx: Transaction): Promise<number> {
-  const { rows } = await tx.query<{ exists: boolean }>({
-    name: 'migrate_exists',
-    // Not by to_regclass, which answers from what the session remembers: after the wait for another migrator that is out of date.
-    text: `SELECT EXISTS (SELECT FROM pg_tables WHERE schemaname = current_schema() AND tablename = 'schema_migrations') AS exists`,
-  });
-  if (rows[0]?.exists !== true) return 0;
-  const version = await tx.query<{ version: number }>({
-    name: 'migrate_version',
-    text: 'SELECT coalesce(max(version), 0) AS version FROM schema_migrations',
-  });
-  return version.rows[0]?.version ?? 0;
+function newestOf(migrations: readonly Migration[]): number {
+  return migrations.at(-1)?.version ?? 0;
 }
 
-function newerSchema(version: number, newest: number): StorageError {
-  return new StorageError(
-    'sql',
-    `the database has schema version ${version}, but this program knows only ${newest}: start a newer Sluice`,
-  );
-}
-
-/** What this program knows, the oldest first. */
-export function readMigrations(): Migration[] {
-  const folder = fileURLToPath(new URL('../../../migrations/', import.meta.url));
-  return readdirSync(folder)
+/** What this program knows, the oldest first. Throws where two have the same number: which of them a database has could not be told. */
+export function readMigrations(
+  folder: string = fileURLToPath(new URL('../../../migrations/', import.meta.url)),
+): Migration[] {
+  const migrations = readdirSync(folder)
     .filter((file) => /^\d{4}_.+\.sql$/.test(file))
     .toSorted()
     .map((file) => ({
       version: Number(file.slice(0, 4)),
       name: file.slice(0, -4),
-      text: readFileSync(folder + file, 'utf8'),
+      text: readFileSync(join(folder, file), 'utf8'),
     }));
+  const twice = migrations.find(({ version }, i) => version === migrations[i + 1]?.version);
+  if (twice !== undefined) throw new Error(`two migrations have the number ${twice.version}`);
+  return migrations;
 }

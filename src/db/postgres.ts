@@ -25,6 +25,8 @@ export interface PostgresOptions {
 
 const connectMsMax = 5_000;
 const closeGraceMs = 10_000;
+/** For one statement outside of transactions: the time in which an index of a large table is built. */
+const outsideMsMax = 12 * 3_600_000;
 
 /** Plain SET after connecting: as startup parameters, PgBouncer refuses the time limits. */
 const setup = Object.entries({
@@ -63,6 +65,7 @@ export class PostgresDatabase implements Database {
   readonly #pool: SessionPool;
   readonly #ingestLane: SessionPool;
   readonly #listener: PostgresListener;
+  readonly #outside: SessionPool;
   #closing: Promise<void> | undefined;
 
   /** Use `openPostgres`. */
@@ -83,9 +86,17 @@ export class PostgresDatabase implements Database {
     };
     const open = (onNotification?: (channel: string, payload: string) => void): Promise<WireSession> =>
       WireSession.open(config, { clock, setup, stallMsMax, ...(onNotification && { onNotification }) });
+    const openOutside = (): Promise<WireSession> =>
+      WireSession.open(config, {
+        clock,
+        // Such a statement also waits for locks on behalf of nobody: nothing but other changes of the schema queues behind it.
+        setup: `${setup}; SET statement_timeout = ${outsideMsMax}; SET lock_timeout = ${outsideMsMax}`,
+        stallMsMax: outsideMsMax + stallMsMax,
+      });
     const limits = { clock, waitersMax, waitMsMax, open: () => open() };
     this.#pool = new SessionPool({ ...limits, sessionsMax: Math.max(1, sessionsMax - 1) });
     this.#ingestLane = new SessionPool({ ...limits, sessionsMax: 1 });
+    this.#outside = new SessionPool({ ...limits, sessionsMax: 1, open: openOutside });
     this.#listener = new PostgresListener({ clock, onLog, open });
   }
 
@@ -103,7 +114,20 @@ export class PostgresDatabase implements Database {
     statement: Statement,
     values?: readonly unknown[],
   ): Promise<QueryResult<Row>> {
+    if (scope.outsideTransaction === true) return this.#runOutside<Row>(statement.text);
     return this.#poolOf(scope).query<Row>(scope, statement, values);
+  }
+
+  /** On a session of its own, which is not kept: its limits fit nobody else. */
+  #runOutside<Row>(text: string): Promise<QueryResult<Row>> {
+    return this.#outside.use('write', async (session) => {
+      try {
+        await session.run(text);
+        return { rows: [], rowCount: 0 };
+      } finally {
+        await session.end();
+      }
+    });
   }
 
   listen(channel: string, onNotify: (payload: string) => void, onGap?: () => void): Promise<() => Promise<void>> {
@@ -129,6 +153,11 @@ export class PostgresDatabase implements Database {
   }
 
   async #close(): Promise<void> {
-    await Promise.all([this.#listener.close(), this.#pool.close(closeGraceMs), this.#ingestLane.close(closeGraceMs)]);
+    await Promise.all([
+      this.#listener.close(),
+      this.#pool.close(closeGraceMs),
+      this.#ingestLane.close(closeGraceMs),
+      this.#outside.close(closeGraceMs),
+    ]);
   }
 }

@@ -139,6 +139,16 @@ for (const engine of engines) {
       await assert.rejects(ignoring, refused('22P04'));
     });
 
+    it('runs outside of any transaction what no transaction takes', async () => {
+      const outside: Scope = { role: 'owner', outsideTransaction: true };
+      await assert.rejects(db.query(owner, sql('CREATE INDEX CONCURRENTLY plain_a ON plain (a)')), refused('25001'));
+      const { rows } = await db.query(outside, sql('CREATE INDEX CONCURRENTLY plain_a ON plain (a)'));
+      assert.deepEqual(rows, []);
+      await assert.rejects(db.query(outside, sql('CREATE INDEX CONCURRENTLY plain_a ON plain (a)')), refused('42P07'));
+      await db.query(outside, sql('DROP INDEX CONCURRENTLY plain_a'));
+      assert.equal((await query(`SELECT FROM pg_class WHERE relname = 'plain_a'`)).rowCount, 0);
+    });
+
     it('shows each org its own rows, under the app role', async () => {
       const insert = sql("INSERT INTO owned SELECT NULLIF(current_setting($1, true), '')::bigint, $2");
       const read = sql('SELECT b FROM owned');

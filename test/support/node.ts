@@ -22,6 +22,7 @@ export function testConfig(storage: TestStorage, overrides: Partial<Config> = {}
     metricsPort: null,
     shutdownSeconds: 5,
     connectionsMax: 10_000,
+    migrate: 'auto',
     dbPool: 10,
     queueBytesMax: 64 * 1024 * 1024,
     queueAgeMsMax: 5_000,
