@@ -57,25 +57,21 @@ export async function planMigration(
 
 function whatItDoes(migration: Migration): string {
   const step = stepOf(migration);
-  switch (step.kind) {
-    case 'indexes':
-      return step.statements
-        .map(({ action, index, table }) =>
-          action === 'create' ? `builds the index ${index} on ${table}` : `drops the index ${index}`,
-        )
-        .join(', ')
-        .concat('; outside of a transaction, and others go on reading and writing');
-    case 'backfill':
-      return `changes rows in small chunks${step.role === null ? '' : ` as ${step.role}`}, each in a transaction of its own`;
-    case 'transaction': {
-      const locks = locksOf(migration.text).map(({ table, mode }) => `${table} (${mode})`);
-      const hasBlock = statementsOf(migration.text).some((statement) => /^DO\b/i.test(statement));
-      return (
-        `one transaction; locks ${locks.length === 0 ? 'no table that is there' : locks.join(', ')}` +
-        (hasBlock ? ', and what its DO blocks lock' : '')
-      );
-    }
+  if (step.kind === 'indexes') {
+    const parts = step.statements.map(({ action, index, table }) =>
+      action === 'create' ? `builds the index ${index} on ${table}` : `drops the index ${index}`,
+    );
+    return `${parts.join(', ')}; outside of a transaction, and others go on reading and writing`;
   }
+  if (step.kind === 'backfill') {
+    return `changes rows in small chunks${step.role === null ? '' : ` as ${step.role}`}, each in a transaction of its own`;
+  }
+  const locks = locksOf(migration.text).map(({ table, mode }) => `${table} (${mode})`);
+  const hasBlock = statementsOf(migration.text).some((statement) => /^DO\b/i.test(statement));
+  return (
+    `one transaction; locks ${locks.length === 0 ? 'no table that is there' : locks.join(', ')}` +
+    (hasBlock ? ', and what its DO blocks lock' : '')
+  );
 }
 
 /**

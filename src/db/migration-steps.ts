@@ -59,15 +59,10 @@ export async function applyMigration(
   const migrator = new Migrator(database, migration, onProgress, { ...defaults, ...options });
   const step = stepOf(migration);
   onProgress(`applying migration ${migration.name}`);
-  switch (step.kind) {
-    case 'transaction':
-      return migrator.complete((tx) => tx.script(migration.text));
-    case 'indexes':
-      for (const statement of step.statements) await migrator.index(statement);
-      return migrator.complete(async () => {});
-    case 'backfill':
-      return migrator.backfill(step);
-  }
+  if (step.kind === 'transaction') return migrator.complete((tx) => tx.script(migration.text));
+  if (step.kind === 'backfill') return migrator.backfill(step);
+  for (const statement of step.statements) await migrator.index(statement);
+  return migrator.complete(async () => {});
 }
 
 class Migrator {
