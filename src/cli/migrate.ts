@@ -39,9 +39,8 @@ export async function runMigrate({ config, notices, dryRun, printRoles }: Migrat
 
 /** Who connects to what, by DATABASE_URL; the usual names where it does not say. */
 function namesOf({ databaseUrl }: Config): { readonly login: string; readonly database: string } {
-  const { username, pathname } = new URL(databaseUrl ?? 'postgres://');
-  return {
-    login: decodeURIComponent(username) || 'sluice',
-    database: decodeURIComponent(pathname.slice(1)) || 'sluice',
-  };
+  // Not by `new URL`, which takes no address with several hosts.
+  const [, login = '', database = ''] =
+    /^\w+:\/\/(?:([^:/@]*)(?::[^/]*)?@)?[^/]*(?:\/([^?]*))?/.exec(databaseUrl ?? '') ?? [];
+  return { login: decodeURIComponent(login) || 'sluice', database: decodeURIComponent(database) || 'sluice' };
 }

@@ -87,12 +87,7 @@ export class PostgresDatabase implements Database {
     const open = (onNotification?: (channel: string, payload: string) => void): Promise<WireSession> =>
       WireSession.open(config, { clock, setup, stallMsMax, ...(onNotification && { onNotification }) });
     const openOutside = (): Promise<WireSession> =>
-      WireSession.open(config, {
-        clock,
-        // Such a statement also waits for locks on behalf of nobody: nothing but other changes of the schema queues behind it.
-        setup: `${setup}; SET statement_timeout = ${outsideMsMax}; SET lock_timeout = ${outsideMsMax}`,
-        stallMsMax: outsideMsMax + stallMsMax,
-      });
+      WireSession.open(config, { clock, setup, stallMsMax: outsideMsMax + stallMsMax });
     const limits = { clock, waitersMax, waitMsMax, open: () => open() };
     this.#pool = new SessionPool({ ...limits, sessionsMax: Math.max(1, sessionsMax - 1) });
     this.#ingestLane = new SessionPool({ ...limits, sessionsMax: 1 });
@@ -122,6 +117,8 @@ export class PostgresDatabase implements Database {
   #runOutside<Row>(text: string): Promise<QueryResult<Row>> {
     return this.#outside.use('write', async (session) => {
       try {
+        // It may wait long for a lock, too: nothing but other changes of the schema queues behind it.
+        await session.run(`SET statement_timeout = ${outsideMsMax}; SET lock_timeout = ${outsideMsMax}`);
         await session.run(text);
         return { rows: [], rowCount: 0 };
       } finally {
