@@ -4,7 +4,10 @@ import { StorageError } from './database.js';
 import type { Database, QueryResult, Scope, Statement, Transaction } from './database.js';
 import { PostgresListener } from './postgres-listener.js';
 import type { PoolStats } from './session-pool.js';
+import { budgetWarning, durabilityWarning, serverRefusal } from './server-check.js';
 import { SessionPool } from './session-pool.js';
+import type { RunText } from './sql/server.js';
+import { readServerFacts } from './sql/server.js';
 import { WireSession } from './wire-session.js';
 
 export interface PostgresOptions {
@@ -66,6 +69,9 @@ export class PostgresDatabase implements Database {
   readonly #ingestLane: SessionPool;
   readonly #listener: PostgresListener;
   readonly #outside: SessionPool;
+  readonly #onLog: PostgresOptions['onLog'];
+  /** All connections of this process, the one that listens included. */
+  readonly #connectionsMax: number;
   #closing: Promise<void> | undefined;
 
   /** Use `openPostgres`. */
@@ -89,15 +95,29 @@ export class PostgresDatabase implements Database {
     const openOutside = (): Promise<WireSession> =>
       WireSession.open(config, { clock, setup, stallMsMax: outsideMsMax + stallMsMax });
     const limits = { clock, waitersMax, waitMsMax, open: () => open() };
+    this.#onLog = onLog;
+    this.#connectionsMax = Math.max(2, sessionsMax) + 1;
     this.#pool = new SessionPool({ ...limits, sessionsMax: Math.max(1, sessionsMax - 1) });
     this.#ingestLane = new SessionPool({ ...limits, sessionsMax: 1 });
     this.#outside = new SessionPool({ ...limits, sessionsMax: 1, open: openOutside });
     this.#listener = new PostgresListener({ clock, onLog, open });
   }
 
-  /** Opens the first session, so that a wrong address is known at once. */
+  /**
+   * Opens the first session, so that a wrong address is known at once, and reads what the server promises. Rejects with a sentence when it cannot be
+   * used; warns once of what is weaker than an operator may think.
+   */
   async start(): Promise<void> {
     await this.#pool.prepare();
+    const facts = await this.#pool.use('read', (session) => {
+      const run: RunText = (text) => session.run(text);
+      return readServerFacts(run);
+    });
+    const refusal = serverRefusal(facts, this.#connectionsMax);
+    if (refusal !== null) throw new StorageError('sql', refusal);
+    for (const warning of [durabilityWarning(facts), budgetWarning(facts, this.#connectionsMax)]) {
+      if (warning !== null) this.#onLog(`WARNING: ${warning}`);
+    }
   }
 
   transaction<T>(scope: Scope, work: (tx: Transaction) => Promise<T>): Promise<T> {

@@ -1,8 +1,10 @@
 import { encodeCopyRows } from '../db/copy-binary.js';
-import type { Database, Transaction } from '../db/database.js';
+import type { Database, Scope, Transaction } from '../db/database.js';
 import { StorageError } from '../db/database.js';
+import type { Durability } from '../db/sql/durability.js';
+import { weaker } from '../db/sql/durability.js';
 import type { DedupEntry, Reservation } from '../db/sql/ingest.js';
-import { dedupKey, findDedup, insertDedup, reserve, stillSyncs } from '../db/sql/ingest.js';
+import { dedupKey, findDedup, insertDedup, levelAfterCommit, reserve } from '../db/sql/ingest.js';
 import { eventCopyColumns, eventCopyTarget } from '../db/sql/events.js';
 import type { NewEvent } from './new-event.js';
 
@@ -23,7 +25,7 @@ export type Appended =
 export interface BatchOutcome {
   /** In the order of the batch. */
   readonly events: readonly Appended[];
-  readonly durability: 'fsync' | 'memory';
+  readonly durability: Durability;
   readonly storedEvents: number;
 }
 
@@ -71,12 +73,20 @@ export async function appendBatch(
   let copies: Copy[] = [];
   let beforeCommit: { xid: string; outcome: BatchOutcome } | undefined;
   let outcome: BatchOutcome;
-  let syncsAfterCommit = false;
-  const afterCommit = stillSyncs(database, () => {
-    syncsAfterCommit = true;
+  /** The most that may be said of the commit, whatever reserve saw. */
+  let levelMax: Durability = 'replicated';
+  // The wait for the standby was cancelled: the commit is on this server alone.
+  const onCommitWarning = (): void => {
+    levelMax = weaker(levelMax, 'fsync');
+  };
+  const afterCommit = levelAfterCommit(database, (level) => {
+    levelMax = weaker(levelMax, level);
+    isAnswered = true;
   });
+  let isAnswered = afterCommit === null;
+  const scope: Scope = { role: 'ingest', onCommitWarning, ...(afterCommit && { afterCommit }) };
   try {
-    outcome = await database.transaction({ role: 'ingest', ...(afterCommit && { afterCommit }) }, async (tx) => {
+    outcome = await database.transaction(scope, async (tx) => {
       const slots = assignSlots(batch);
       const reserved = await reserve(tx, sharesByOrg(slots), nowMs);
       const events = placeSlots(slots, reserved.byOrg);
@@ -97,7 +107,7 @@ export async function appendBatch(
     throw error;
   }
   await verifyCounts(copies, 'outcome_unknown');
-  return afterCommit === null || syncsAfterCommit ? outcome : { ...outcome, durability: 'memory' };
+  return { ...outcome, durability: isAnswered ? weaker(outcome.durability, levelMax) : 'memory' };
 }
 
 function isRefused({ kind }: Appended): boolean {

@@ -1,6 +1,7 @@
 import type { Clock } from '../clock.js';
 import type { Database } from '../db/database.js';
 import { StorageError } from '../db/database.js';
+import { weaker } from '../db/sql/durability.js';
 import type { StoredShare, TransactionOutcome } from '../db/sql/ingest.js';
 import { transactionOutcome } from '../db/sql/ingest.js';
 import { Problem } from '../errors.js';
@@ -83,9 +84,11 @@ async function appendOnce(
     if (!(error instanceof BatchOutcomeUnknown)) throw error;
     const shares = storedShares(batch, error.outcome);
     // Only duplicates and refusals: they hold whatever became of it.
-    if (shares.length === 0) return error.outcome;
+    if (shares.length === 0) return { ...error.outcome, durability: weaker(error.outcome.durability, 'fsync') };
     const found = await settleOutcome(options, error.xid, shares);
-    if (found?.kind === 'committed') return found.syncs ? error.outcome : { ...error.outcome, durability: 'memory' };
+    if (found?.kind === 'committed') {
+      return { ...error.outcome, durability: weaker(error.outcome.durability, found.durability) };
+    }
     if (found?.kind === 'aborted') throw new StorageError('unavailable', 'the batch was rolled back', { cause: error });
     throw error;
   } finally {

@@ -26,6 +26,17 @@ export interface PostgresServer {
   stop(): Promise<void>;
 }
 
+/** The programs of PostgreSQL, and the user they run as. */
+interface Programs {
+  readonly bin: string;
+  readonly identity: {
+    readonly cwd: string;
+    readonly env: NodeJS.ProcessEnv;
+    readonly uid?: number;
+    readonly gid?: number;
+  };
+}
+
 const readyMsMax = 60_000;
 
 /**
@@ -38,7 +49,29 @@ export async function startPostgresServer(): Promise<PostgresServer | null> {
 }
 
 /** A server that nobody else uses, to be killed, or to have its settings changed. Null as above. */
-export async function startOwnPostgresServer(): Promise<PostgresServer | null> {
+export function startOwnPostgresServer(settings: readonly string[] = []): Promise<PostgresServer | null> {
+  return startFilled(settings, ({ bin, identity }, data) => {
+    const args = ['-D', data, '-U', 'sluice', '--auth=trust', '-E', 'UTF8', '--no-locale', '--no-sync'];
+    execFileSync(join(bin, 'initdb'), args, { ...identity, stdio: 'pipe' });
+  });
+}
+
+/** A standby of `primary` that streams from it, and can be promoted. */
+export async function startStandby(primary: PostgresServer): Promise<PostgresServer> {
+  const standby = await startFilled([], ({ bin, identity }, data) => {
+    const from = ['-h', '127.0.0.1', '-p', String(primary.port), '-U', 'sluice'];
+    const args = ['-D', data, '-R', '-X', 'stream', '-c', 'fast', '--no-sync', ...from];
+    execFileSync(join(bin, 'pg_basebackup'), args, { ...identity, stdio: 'pipe' });
+  });
+  if (standby === null) throw new Error('there is a primary, so there are binaries for a standby');
+  return standby;
+}
+
+/** A server on the folder that `fill` makes. */
+async function startFilled(
+  settings: readonly string[],
+  fill: (programs: Programs, data: string) => void,
+): Promise<PostgresServer | null> {
   const bin = findBinaries();
   if (bin === null) return null;
   const user = unprivilegedUser();
@@ -56,22 +89,16 @@ export async function startOwnPostgresServer(): Promise<PostgresServer | null> {
     const identity = { ...user, cwd: folder, env: { ...process.env, LC_ALL: 'C', TZ: 'UTC' } };
     const data = join(folder, 'data');
     const logFile = join(folder, 'log');
-    execFileSync(
-      join(bin, 'initdb'),
-      ['-D', data, '-U', 'sluice', '--auth=trust', '-E', 'UTF8', '--no-locale', '--no-sync'],
-      {
-        ...identity,
-        stdio: 'pipe',
-      },
-    );
+    fill({ bin, identity }, data);
     const start = async (): Promise<void> => {
-      const settings = [
+      const all = [
         'fsync=on',
         'max_connections=100',
         'listen_addresses=127.0.0.1',
         `unix_socket_directories=${folder}`,
+        ...settings,
       ];
-      const args = ['-D', data, '-p', String(port), ...settings.flatMap((setting) => ['-c', setting])];
+      const args = ['-D', data, '-p', String(port), ...all.flatMap((setting) => ['-c', setting])];
       const giveUpAt = performance.now() + readyMsMax;
       // After a kill -9 the sessions of the old server may live a moment longer; until then the new one refuses to start.
       for (;;) {

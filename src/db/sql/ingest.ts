@@ -1,5 +1,7 @@
 import type { Database, Scope, Transaction } from '../database.js';
 import { StorageError } from '../database.js';
+import { levelOf, weaker } from './durability.js';
+import type { Durability } from './durability.js';
 
 /** One org's share of a batch after `reserve`: its events get the positions from `first` on. */
 export interface Reservation {
@@ -15,7 +17,7 @@ export interface Reserved {
   /** To ask later what became of this transaction. */
   readonly xid: string;
   /** What a COMMIT of this server means at this moment. */
-  readonly durability: 'fsync' | 'memory';
+  readonly durability: Durability;
 }
 
 interface ReserveRow {
@@ -25,10 +27,8 @@ interface ReserveRow {
   day: number;
   received_at: Date;
   xid: string;
-  durable: boolean;
+  durability: Durability;
 }
-
-const syncsFiles = `current_setting('fsync')::boolean AND current_setting('full_page_writes')::boolean`;
 
 const reserveStatement = {
   name: 'ingest_reserve',
@@ -40,9 +40,8 @@ const reserveStatement = {
     FROM unnest($1::bigint[], $2::integer[]) AS b (org, events)
     WHERE h.org = b.org
     RETURNING h.org, h.epoch, h.position - b.events + 1 AS first, h.day, h.received_at, pg_current_xact_id()::text AS xid,
-      ${syncsFiles}
-        -- Held to its value until the commit, so that the receipt stays true if the operator changes it meanwhile.
-        AND set_config('synchronous_commit', current_setting('synchronous_commit'), true) <> 'off' AS durable`,
+      -- Held to its value until the commit, so that the receipt stays true if the operator changes it meanwhile.
+      ${levelOf(`set_config('synchronous_commit', current_setting('synchronous_commit'), true)`)} AS durability`,
 };
 
 /**
@@ -70,22 +69,25 @@ export async function reserve(
       receivedAtMs: row.received_at.getTime(),
     });
   }
-  return { byOrg, xid: rows[0]?.xid ?? '', durability: rows.every((row) => row.durable) ? 'fsync' : 'memory' };
+  const durability = rows.map((row) => row.durability).reduce(weaker, 'replicated');
+  return { byOrg, xid: rows[0]?.xid ?? '', durability: rows.length === 0 ? 'fsync' : durability };
 }
 
-const stillSyncsStatement = { name: 'ingest_still_syncs', text: `SELECT ${syncsFiles} AS syncs` };
+/** `synchronous_commit` was held to its value at reserve, so only the rest counts. */
+const levelAfterStatement = { name: 'ingest_level_after', text: `SELECT ${levelOf(`'on'`)} AS durability` };
 
 /**
- * Asks, behind the commit, whether the server still syncs its files, as it did at reserve: an operator may have changed that in between. `null`
- * where nobody can: on the embedded engine. `onSyncs` is called if the answer is yes.
+ * Asks, behind the commit, what the server's settings promise now, which may be less than at reserve: an operator may have changed them in
+ * between. `null` where nobody can: on the embedded engine. `onLevel` gets the answer.
  */
-export function stillSyncs(database: Database, onSyncs: () => void): Scope['afterCommit'] | null {
+export function levelAfterCommit(
+  database: Database,
+  onLevel: (durability: Durability) => void,
+): Scope['afterCommit'] | null {
   if (database.engine === 'embedded') return null;
   return {
-    statement: stillSyncsStatement,
-    onRows: ([row]) => {
-      if ((row as { syncs: boolean } | undefined)?.syncs === true) onSyncs();
-    },
+    statement: levelAfterStatement,
+    onRows: ([row]) => onLevel((row as { durability: Durability } | undefined)?.durability ?? 'memory'),
   };
 }
 
@@ -172,7 +174,7 @@ export async function findDedup(
 
 const outcomeStatement = {
   name: 'ingest_outcome',
-  text: `SELECT pg_xact_status($1::xid8) AS status, ${syncsFiles} AS syncs`,
+  text: `SELECT pg_xact_status($1::xid8) AS status, ${levelOf(`'on'`)} AS durability`,
 };
 const storedStatement = {
   name: 'ingest_outcome_stored',
@@ -196,7 +198,9 @@ export interface StoredShare {
   readonly firstPayload: Buffer;
 }
 
-export type TransactionOutcome = { readonly kind: 'committed'; readonly syncs: boolean } | { readonly kind: 'aborted' };
+/** `durability` is at most `fsync`: nobody heard whether the wait for a standby was cancelled. */
+export type TransactionOutcome =
+  { readonly kind: 'committed'; readonly durability: Durability } | { readonly kind: 'aborted' };
 
 /**
  * What became of a transaction whose COMMIT got no answer. `null` where the server cannot tell, it is still under way, or it stored less than it
@@ -211,30 +215,30 @@ export async function transactionOutcome(
   xid: string,
   shares: readonly StoredShare[],
 ): Promise<TransactionOutcome | null> {
-  let syncs = false;
+  let durability: Durability = 'fsync';
   const missing = { all: 0, some: 0 };
   for (const share of shares) {
     const found = await shareOutcome(database, xid, share);
     if (found === 'aborted') return { kind: 'aborted' };
     if (found === null) return null;
-    ({ syncs } = found);
+    durability = weaker(durability, found.durability);
     if (found.events === 0) missing.all++;
     else if (found.events < share.events) missing.some++;
   }
   if (missing.all === shares.length) return { kind: 'aborted' };
-  return missing.all + missing.some === 0 ? { kind: 'committed', syncs } : null;
+  return missing.all + missing.some === 0 ? { kind: 'committed', durability } : null;
 }
 
 async function shareOutcome(
   database: Database,
   xid: string,
   share: StoredShare,
-): Promise<{ readonly syncs: boolean; readonly events: number } | 'aborted' | null> {
+): Promise<{ readonly durability: Durability; readonly events: number } | 'aborted' | null> {
   const { org, day, epoch, firstPosition, lastPosition, receivedAtMs, firstType, firstPayload } = share;
   const receivedAt = new Date(receivedAtMs).toISOString();
   try {
     return await database.transaction({ role: 'app', org, priority: 'read' }, async (tx) => {
-      const { rows } = await tx.query<{ status: string | null; syncs: boolean }>(outcomeStatement, [xid]);
+      const { rows } = await tx.query<{ status: string | null; durability: Durability }>(outcomeStatement, [xid]);
       const [row] = rows;
       if (row?.status === 'aborted') return 'aborted';
       if (row?.status !== 'committed') return null;
@@ -242,7 +246,7 @@ async function shareOutcome(
       const values = [...place, firstType, firstPayload.toString()];
       const found = await tx.query<{ events: number; first_found: boolean }>(storedStatement, values);
       const [stored] = found.rows;
-      return { syncs: row.syncs, events: stored?.first_found === true ? stored.events : 0 };
+      return { durability: row.durability, events: stored?.first_found === true ? stored.events : 0 };
     });
   } catch (error) {
     // 22023: a number that the server has yet to give out, so it crashed and lost what had it before.
