@@ -5,6 +5,7 @@
 import { accessSync, constants, statSync } from 'node:fs';
 import { isIP } from 'node:net';
 import { dirname, resolve } from 'node:path';
+import { parsePostgresUrl, PostgresUrlError } from './postgres-url.js';
 
 export interface SettingType<Value> {
   /** What the help shows in place of the value: `--port <port>`. */
@@ -99,7 +100,7 @@ function exists(path: string): boolean {
   }
 }
 
-/** Not parsed further: addresses with several hosts, which the driver takes, are not URLs to `new URL`. */
+/** Kept as text: whoever connects reads it again. */
 export const postgresUrl: SettingType<string> = {
   placeholder: 'url',
   parse(text) {
@@ -108,9 +109,10 @@ export const postgresUrl: SettingType<string> = {
         'not the address of a PostgreSQL database; use postgres://user:password@host:5432/database',
       );
     }
-    if (!URL.canParse(text)) {
-      const right = 'one host, a port up to 65535, and #, /, ?, @ and : of the password as %23, %2F, %3F, %40 and %3A';
-      throw new SettingError(`not an address that can be read; use ${right}`);
+    try {
+      parsePostgresUrl(text);
+    } catch (error) {
+      throw error instanceof PostgresUrlError ? new SettingError(error.message) : error;
     }
     return text;
   },

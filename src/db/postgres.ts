@@ -1,17 +1,18 @@
-import type pg from 'pg';
 import type { Clock } from '../clock.js';
 import { StorageError } from './database.js';
 import type { Database, QueryResult, Scope, Statement, Transaction } from './database.js';
+import { parsePostgresUrl } from '../postgres-url.js';
 import { PostgresListener } from './postgres-listener.js';
 import type { PoolStats } from './session-pool.js';
+import { PrimaryConnector } from './postgres-primary.js';
 import { budgetWarning, durabilityWarning, serverRefusal } from './server-check.js';
 import { SessionPool } from './session-pool.js';
 import type { RunText } from './sql/server.js';
 import { readServerFacts } from './sql/server.js';
-import { WireSession } from './wire-session.js';
+import type { WireSession } from './wire-session.js';
 
 export interface PostgresOptions {
-  /** `postgres://user:password@host:port/database`, as libpq and `pg` understand it. */
+  /** `postgres://user:password@host:port/database`, as `parsePostgresUrl` reads it; with several hosts, whichever takes writes. */
   readonly url: string;
   readonly clock: Clock;
   /** What happens to the connections and nobody else hears of. Holds neither the password nor stored data. */
@@ -26,7 +27,6 @@ export interface PostgresOptions {
   readonly stallMsMax?: number;
 }
 
-const connectMsMax = 5_000;
 const closeGraceMs = 10_000;
 /** For one statement outside of transactions: the time in which an index of a large table is built. */
 const outsideMsMax = 12 * 3_600_000;
@@ -84,16 +84,11 @@ export class PostgresDatabase implements Database {
     waitMsMax = 5_000,
     stallMsMax = 15_000,
   }: PostgresOptions) {
-    const config: pg.ClientConfig = {
-      connectionString: url,
-      application_name: 'sluice',
-      connectionTimeoutMillis: connectMsMax,
-      keepAlive: true,
-    };
+    const connector = new PrimaryConnector(parsePostgresUrl(url), setup);
     const open = (onNotification?: (channel: string, payload: string) => void): Promise<WireSession> =>
-      WireSession.open(config, { clock, setup, stallMsMax, ...(onNotification && { onNotification }) });
+      connector.open({ clock, stallMsMax, ...(onNotification && { onNotification }) });
     const openOutside = (): Promise<WireSession> =>
-      WireSession.open(config, { clock, setup, stallMsMax: outsideMsMax + stallMsMax });
+      connector.open({ clock, stallMsMax: outsideMsMax + stallMsMax });
     const limits = { clock, waitersMax, waitMsMax, open: () => open() };
     this.#onLog = onLog;
     this.#connectionsMax = Math.max(2, sessionsMax) + 1;

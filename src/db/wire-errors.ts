@@ -2,12 +2,13 @@ import { DatabaseError } from 'pg';
 import { StorageError } from './database.js';
 import type { StorageErrorKind } from './database.js';
 
-/** Whether the server ends the session with this error. By SQLSTATE, since the severity is in the server's language. */
+/** Whether the server ends the session with this error, or the session has become useless. By SQLSTATE, since the severity is in the server's language. */
 export function breaksSession(error: unknown): error is Error {
   if (!(error instanceof DatabaseError)) return false;
   if (error.severity === 'FATAL' || error.severity === 'PANIC') return true;
-  // 08: connection exception; 57P: shutdown, crash, dropped database, idle session; 25P03: idle in transaction too long.
-  return /^(08|57P|25P03)/.test(error.code ?? '');
+  // 08: connection exception; 57P: shutdown, crash, dropped database, idle session; 25P03: idle in transaction too long; 25006: the server takes no
+  // writes (any more), and there may be another one that does.
+  return /^(08|57P|25P03|25006)/.test(error.code ?? '');
 }
 
 /**

@@ -9,8 +9,6 @@ import { asError, breaksSession, forgetsStatements, reasonOf, toStorageError } f
 
 export interface WireSessionOptions {
   readonly clock: Clock;
-  /** Session settings, run once after connecting, as one simple query. */
-  readonly setup?: string;
   /** No progress for this long, in a statement or between two of one transaction: the session is destroyed. */
   readonly stallMsMax: number;
   /** The same for what the owner does: migrations, maintenance. Default: as for everybody. */
@@ -45,7 +43,7 @@ export class WireSession {
   #cancelStall: () => void = () => {};
   #stallMsMax = 0;
 
-  /** Connects and sets the session up. Rejects with a `StorageError` of kind `unavailable`. */
+  /** Connects. Rejects with a `StorageError` of kind `unavailable`. */
   static async open(config: pg.ClientConfig, options: WireSessionOptions): Promise<WireSession> {
     // In pipeline mode `pg` sends a query without waiting for the answers to those before it.
     const session = new WireSession(new Client({ ...config, pipeline: true }), options);
@@ -53,7 +51,6 @@ export class WireSession {
       // The embedded engine's stream exists before its session does. On one that is closed already, pg would wait for ever.
       if (connectionOf(session.#client).stream.destroyed) throw new Error('the other side is gone');
       await session.#client.connect();
-      if (options.setup !== undefined) await session.run(options.setup);
       return session;
     } catch (error) {
       session.destroy(asError(error));
