@@ -1,6 +1,7 @@
 import type { Clock } from '../clock.js';
 import { ChannelHandlers, listenText } from './channels.js';
 import { StorageError } from './database.js';
+import { reasonOf } from './wire-errors.js';
 import type { WireSession } from './wire-session.js';
 
 export interface PostgresListenerOptions {
@@ -16,7 +17,7 @@ const pingMs = 15_000;
 
 /**
  * One connection of its own for LISTEN, which a pooler in transaction mode cannot share. Connects with the first channel; after a loss it
- * connects again by itself, with a growing pause, listens to every channel again and reports the gap.
+ * connects again by itself, with a growing pause, until it listens to every channel again, and reports the gap.
  */
 export class PostgresListener {
   readonly #options: PostgresListenerOptions;
@@ -24,7 +25,9 @@ export class PostgresListener {
   #session: Promise<WireSession> | undefined;
   #last: Promise<unknown> = Promise.resolve();
   #closed = false;
-  #cancelTimer: () => void = () => {};
+  #pauseMs = pauseMsMin;
+  #cancelRetry: () => void = () => {};
+  #cancelPing: () => void = () => {};
 
   constructor(options: PostgresListenerOptions) {
     this.#options = options;
@@ -36,7 +39,8 @@ export class PostgresListener {
 
   async close(): Promise<void> {
     this.#closed = true;
-    this.#cancelTimer();
+    this.#cancelRetry();
+    this.#cancelPing();
     const session = await this.#session?.catch(() => undefined);
     await session?.end();
   }
@@ -68,33 +72,45 @@ export class PostgresListener {
 
   #lost(): void {
     this.#session = undefined;
-    this.#cancelTimer();
+    this.#cancelPing();
     if (this.#closed) return;
     this.#options.onLog('the connection that listens for notifications was lost');
-    this.#reconnect(pauseMsMin);
+    this.#listenLater();
   }
 
-  #reconnect(pauseMs: number): void {
+  /** Whoever comes twice for one loss, as the connection and as the statement that ran on it, gets one timer. */
+  #listenLater(): void {
+    this.#cancelRetry();
     // Jitter, so that the nodes of a cluster do not all come back at once.
-    this.#cancelTimer = this.#options.clock.after(pauseMs * (0.5 + Math.random()), () => {
-      const text = listenText(this.#channels.names);
-      if (text === '') return;
-      this.#run(text).then(
-        () => this.#channels.gap(),
-        () => {
-          if (!this.#closed && !this.#session) this.#reconnect(Math.min(pauseMs * 2, pauseMsMax));
-        },
-      );
-    });
+    const pauseMs = this.#pauseMs * (0.5 + Math.random());
+    this.#pauseMs = Math.min(this.#pauseMs * 2, pauseMsMax);
+    this.#cancelRetry = this.#options.clock.after(pauseMs, () => void this.#listenAgain());
+  }
+
+  async #listenAgain(): Promise<void> {
+    const text = listenText(this.#channels.names);
+    if (text === '') return;
+    try {
+      await this.#run(text);
+    } catch (error) {
+      if (this.#closed) return;
+      // Refused or not reached: until it is heard, nobody knows what was missed.
+      this.#options.onLog(`listening for notifications failed, and will be tried again: ${reasonOf(error)}`);
+      this.#listenLater();
+      return;
+    }
+    this.#pauseMs = pauseMsMin;
+    this.#channels.gap();
   }
 
   #pingLater(): void {
-    this.#cancelTimer = this.#options.clock.after(pingMs, () => {
-      // A failure ends the session, which is noticed there.
-      this.#run('SELECT 1').then(
-        () => this.#pingLater(),
-        () => {},
-      );
+    this.#cancelPing();
+    this.#cancelPing = this.#options.clock.after(pingMs, () => {
+      const again = (): void => {
+        // A failure may also have ended the session, which is noticed there.
+        if (!this.#closed && this.#session) this.#pingLater();
+      };
+      this.#run('SELECT 1').then(again, again);
     });
   }
 }

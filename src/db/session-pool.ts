@@ -2,6 +2,7 @@ import type { Clock } from '../clock.js';
 import { StorageError } from './database.js';
 import type { QueryResult, Scope, Statement, Transaction } from './database.js';
 import { SessionQueue } from './session-queue.js';
+import { doubtsOthers } from './wire-errors.js';
 import type { WireSession } from './wire-session.js';
 
 export interface SessionPoolOptions {
@@ -42,6 +43,7 @@ const readsInARowMax = 4;
 const expectedWaitMsMax: Readonly<Record<Priority, number>> = { read: 3_500, write: 4_500 };
 /** How much the newest work counts against all before it: about the last twenty make up how long work takes. */
 const newestWeight = 0.05;
+const doubtful = new Error('another session with the server was silent, or could not write');
 
 /**
  * A bounded number of sessions, opened when needed, and a bounded wait for one of them. Reads are served before writes, and orgs in turns. A session that has
@@ -194,6 +196,8 @@ export class SessionPool {
   #release(session: WireSession): void {
     this.#busy.delete(session);
     if (session.usable) this.#idle.push(session);
+    // Each would cost a request its time to be found out. Opening new ones is cheap, and leads to another server if there is one.
+    else if (doubtsOthers(session.failure)) for (const idle of this.#idle.splice(0)) idle.destroy(doubtful);
     this.#serve();
   }
 

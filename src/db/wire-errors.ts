@@ -11,6 +11,18 @@ export function breaksSession(error: unknown): error is Error {
   return /^(08|57P|25P03|25006)/.test(error.code ?? '');
 }
 
+/** The other side has made no progress for too long. */
+export class SilentSession extends Error {
+  constructor(silentMs: number) {
+    super(`no progress in the session for ${silentMs} ms`);
+  }
+}
+
+/** Whether other sessions with the same server are likely to fail as this one did, and to take as long to be found out. */
+export function doubtsOthers(failure: Error | undefined): boolean {
+  return failure instanceof SilentSession || (failure instanceof DatabaseError && failure.code === '25006');
+}
+
 /**
  * Whether client and server disagree about what is prepared: unknown (26000) or already there (42P05), as when a pooler in between
  * changed the server session, or planned for a table that has changed since (0A000).

@@ -5,7 +5,7 @@ import { StorageError } from './database.js';
 import type { QueryResult, Role, Scope, Statement, Transaction } from './database.js';
 import { CopyIn } from './wire-copy.js';
 import { FirstStatement } from './wire-first-statement.js';
-import { asError, breaksSession, forgetsStatements, reasonOf, toStorageError } from './wire-errors.js';
+import { asError, breaksSession, forgetsStatements, reasonOf, SilentSession, toStorageError } from './wire-errors.js';
 
 export interface WireSessionOptions {
   readonly clock: Clock;
@@ -75,6 +75,11 @@ export class WireSession {
       if (code?.startsWith('01') === true && this.#aheadOfCommit === 0) this.#onCommitWarning?.(code);
     });
     client.on('notification', ({ channel, payload }) => options.onNotification?.(channel, payload ?? ''));
+  }
+
+  /** Why it cannot be used any more. */
+  get failure(): Error | undefined {
+    return this.#failure;
   }
 
   get usable(): boolean {
@@ -271,7 +276,7 @@ export class WireSession {
       if (waitsForDisk?.() === true && silentMs < diskMsMax) {
         this.#cancelStall = clock.after(limitMs, () => expire(silentMs + limitMs));
       } else {
-        this.destroy(new Error(`no progress in the session for ${silentMs} ms`));
+        this.destroy(new SilentSession(silentMs));
       }
     };
     this.#cancelStall = clock.after(limitMs / 2, half);

@@ -117,26 +117,41 @@ function storedShares(batch: readonly NewEvent[], { events }: BatchOutcome): Sto
 
 const outcomeRetryMs = 50;
 
-/** Asks until the server tells, or the time is up. */
+/** Asks until the server tells, or the time is up, also when the server says nothing at all. */
 async function settleOutcome(
   options: StoreBatchOptions,
   xid: string,
   shares: readonly StoredShare[],
 ): Promise<TransactionOutcome | null> {
   const { clock, database } = options;
-  const deadline = clock.monotonic() + options.outcomeWaitMsMax;
-  while (clock.monotonic() < deadline) {
-    try {
-      const outcome = await transactionOutcome(database, xid, shares);
-      if (outcome !== null) return outcome;
-    } catch (error) {
-      options.onFailure(error);
-    }
-    await new Promise<void>((resume) => {
-      clock.after(outcomeRetryMs, resume);
+  let isOver = options.outcomeWaitMsMax === 0;
+  let cancel = (): void => {};
+  const timeUp = new Promise<null>((resolve) => {
+    cancel = clock.after(options.outcomeWaitMsMax, () => {
+      isOver = true;
+      resolve(null);
     });
+  });
+  const ask = async (): Promise<TransactionOutcome | null> => {
+    while (!isOver) {
+      try {
+        const outcome = await transactionOutcome(database, xid, shares);
+        if (outcome !== null) return outcome;
+      } catch (error) {
+        options.onFailure(error);
+      }
+      await new Promise<void>((resume) => {
+        clock.after(outcomeRetryMs, resume);
+      });
+    }
+    return null;
+  };
+  try {
+    return await Promise.race([ask(), timeUp]);
+  } finally {
+    isOver = true;
+    cancel();
   }
-  return null;
 }
 
 /**
