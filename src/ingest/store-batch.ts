@@ -123,17 +123,15 @@ async function settleOutcome(
   xid: string,
   shares: readonly StoredShare[],
 ): Promise<TransactionOutcome | null> {
-  const { clock, database } = options;
-  let isOver = options.outcomeWaitMsMax === 0;
-  let cancel = (): void => {};
+  const { clock, database, outcomeWaitMsMax } = options;
+  if (outcomeWaitMsMax === 0) return null;
+  const over = new AbortController();
   const timeUp = new Promise<null>((resolve) => {
-    cancel = clock.after(options.outcomeWaitMsMax, () => {
-      isOver = true;
-      resolve(null);
-    });
+    over.signal.addEventListener('abort', () => resolve(null), { once: true });
   });
+  const cancel = clock.after(outcomeWaitMsMax, () => over.abort());
   const ask = async (): Promise<TransactionOutcome | null> => {
-    while (!isOver) {
+    while (!over.signal.aborted) {
       try {
         const outcome = await transactionOutcome(database, xid, shares);
         if (outcome !== null) return outcome;
@@ -149,7 +147,7 @@ async function settleOutcome(
   try {
     return await Promise.race([ask(), timeUp]);
   } finally {
-    isOver = true;
+    over.abort();
     cancel();
   }
 }
