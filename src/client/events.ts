@@ -59,8 +59,9 @@ export class Events {
   }
 
   /**
-   * Stores 1 to 1,000 events of together 8 MiB in one request. Resolves with what became of each, in their order. With `atomic` all are
-   * stored or none: then a refusal is a `SluiceError` whose `problem` holds the results.
+   * Stores 1 to 1,000 events of together 8 MiB in one request. Resolves with what became of each, in their order; what could not be stored at the
+   * moment is sent again before, and if that fails as a whole, the failure is the result of those events. With `atomic` all are stored or none: then
+   * a refusal is a `SluiceError` whose `problem` holds the results.
    */
   sendBatch(
     events: readonly (NewEvent | EventText)[],

@@ -87,8 +87,7 @@ export class PostgresDatabase implements Database {
     const connector = new PrimaryConnector(parsePostgresUrl(url), setup);
     const open = (onNotification?: (channel: string, payload: string) => void): Promise<WireSession> =>
       connector.open({ clock, stallMsMax, ...(onNotification && { onNotification }) });
-    const openOutside = (): Promise<WireSession> =>
-      connector.open({ clock, stallMsMax: outsideMsMax + stallMsMax });
+    const openOutside = (): Promise<WireSession> => connector.open({ clock, stallMsMax: outsideMsMax + stallMsMax });
     const limits = { clock, waitersMax, waitMsMax, open: () => open() };
     this.#onLog = onLog;
     this.#connectionsMax = Math.max(2, sessionsMax) + 1;

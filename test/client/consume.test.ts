@@ -272,7 +272,7 @@ test('what waits to be given back is not, once its lease is lost', async () => {
   const inbox = new NotedInbox(2);
   let answer = (): void => {};
   const signals: (AbortSignal | undefined)[] = [];
-  inbox.nack = async (ids, options?: { readonly signal?: AbortSignal }) => {
+  inbox.nack = async (ids, options) => {
     signals.push(options?.signal);
     await new Promise<void>((resolve) => (answer = resolve));
     return { released: 'leaseId' in ids ? 0 : ids.length };
@@ -396,7 +396,7 @@ class NotedInbox implements ConsumedInbox {
     return { acknowledged: ids.length, already_acknowledged: 0, unknown: [] };
   }
 
-  async nack(ids: Parameters<Inbox['nack']>[0], { delaySeconds = 0 }: { readonly delaySeconds?: number } = {}) {
+  async nack(ids: Parameters<Inbox['nack']>[0], { delaySeconds = 0 }: Parameters<Inbox['nack']>[1] = {}) {
     await turns(1);
     assert.ok(!('leaseId' in ids));
     this.nacks.push({ ids, delaySeconds });

@@ -5,7 +5,7 @@ import { assertDocumented } from '../support/documented.js';
 import type { SeenReply } from '../support/documented.js';
 
 const limits = { 'ratelimit-limit': '10', 'ratelimit-remaining': '9', 'ratelimit-reset': '1' };
-const usual = { 'x-request-id': 'a', 'content-type': 'application/json', ...limits };
+const usual = { 'x-request-id': 'a', 'content-type': 'application/json', vary: 'Accept', ...limits };
 const counts = { pending: 1, leased: 0, dead: 0, oldest_pending_seconds: null };
 const problem = {
   type: '/docs/errors#not_found',
