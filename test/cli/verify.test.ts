@@ -78,7 +78,7 @@ for (const engine of engineNames) {
     });
     const nowMs = Date.now();
     const org = await makeLog(database, nowMs);
-    const account = { kind: 'inbox', name: 'default', stored: 1_020, skipped: 0, filtered: 0, expired: 0 };
+    const account = { kind: 'inbox', name: 'default', stored: 1_020, skipped: 0, filtered: 0, expired: 0, erased: 0 };
     const counts = { pending: 1_011, leased: 5, delivered: 3, dead: 1 };
     assert.deepEqual(await verifyOrg(database, org, 'o', nowMs), [{ ...account, ...counts }]);
     // When the leases have ended, the same events are elsewhere, and their sum is the same.

@@ -64,7 +64,7 @@ function describeInboxes(storage: TestStorage): void {
     const created = await create({ name: 'orders', types: ['order.*'] });
     assert.equal(created.headers.get('location'), '/v1/inboxes/orders');
     const { created_at: createdAt, ...rest } = created.json;
-    assert.deepEqual(rest, { name: 'orders', types: ['order.*'], max_attempts: 10, expired: 0 });
+    assert.deepEqual(rest, { name: 'orders', types: ['order.*'], max_attempts: 10, expired: 0, erased: 0 });
     assert.match(createdAt, /Z$/);
     assert.deepEqual((await client.get('/v1/inboxes/orders')).json, created.json);
     const names = (await client.get('/v1/inboxes')).json.data.map(({ name }: { name: string }) => name);

@@ -22,9 +22,9 @@ const lastDay = firstDay + 8;
 
 const reached = new Set<string>();
 
-function noteReached({ events, expired, erased }: Model): void {
+function noteReached({ events, mostAttempts, expired, erased }: Model): void {
   if (events.some((event) => event.settled === 'dead')) reached.add('a dead letter');
-  if (events.some((event) => event.attempts >= 4)) reached.add('a fourth attempt');
+  if (mostAttempts >= 4) reached.add('a fourth attempt');
   if (events.some((event, i) => event.position > i + 1)) reached.add('a gap');
   if (events.some((event) => event.day > firstDay)) reached.add('a second day');
   if (expired > 0) reached.add('retention');

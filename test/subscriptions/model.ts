@@ -43,6 +43,8 @@ export class Model {
   /** How many events were erased before they were done, and where all those were that were erased. */
   erased = 0;
   readonly erasedPositions = new Set<number>();
+  /** Of any event, also of one that is gone. */
+  mostAttempts = 0;
   /** The last position that an event got. */
   lastPosition = 0;
 
@@ -90,7 +92,10 @@ export class Model {
     const events = again.length > 0 ? again : this.#neverHandedOut().slice(0, eventsMax);
     const attempt = (events[0]?.attempts ?? 0) + 1;
     const lease = { id, attempt, endsAtMs, waiting: false };
-    if (events.length > 0) this.leases.push(lease);
+    if (events.length > 0) {
+      this.leases.push(lease);
+      this.mostAttempts = Math.max(this.mostAttempts, attempt);
+    }
     for (const event of events) {
       event.attempts = attempt;
       event.lease = lease;

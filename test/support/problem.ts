@@ -44,7 +44,7 @@ export function assertProblem(
   if (status === 401) assert.equal(headers.get('www-authenticate'), 'Bearer');
   if (status === 405) assert.match(headers.get('allow') ?? '', /^[A-Z]+(, [A-Z]+)*$/);
   for (const { path, message } of body.errors ?? []) {
-    assert.match(path, /^(\/|\?|$|Idempotency-Key$|ce-[a-z])/);
+    assert.match(path, /^(\/|\?|\{|$|Idempotency-Key$|ce-[a-z])/);
     assert.ok(message.length > 0);
   }
   return body;

@@ -4,6 +4,7 @@ import type { Database } from '../../src/db/database.js';
 import { tablesOfOrgs } from '../../src/db/sql/deletions.js';
 import { appendBatch } from '../../src/event-log/append.js';
 import { receive } from '../../src/subscriptions/receive.js';
+import { Erasures } from '../../src/tenancy/erasures.js';
 import { Keys } from '../../src/tenancy/keys.js';
 import { OrgErasure } from '../../src/tenancy/org-erasure.js';
 import { Orgs } from '../../src/tenancy/orgs.js';
@@ -15,7 +16,7 @@ import { asOwner, dayMs, ensurePartitions, intercept } from '../support/log.js';
 /** So that there are many. */
 export const batch = { batchEventsMax: 7, batchRowsMax: 3 };
 
-/** An org with rows in every table: events of four days, dedup ids, leases, a dead letter, keys. */
+/** An org with rows in every table: events of four days, dedup ids, leases, a dead letter, keys, erasures. */
 export async function fullOrg(database: Database, orgs: Orgs): Promise<string> {
   const {
     org: { org },
@@ -41,6 +42,8 @@ export async function fullOrg(database: Database, orgs: Orgs): Promise<string> {
       await receive(database, { ...common, leaseEndsAtMs: n === 0 ? atMs + 1 : atMs + 10 * dayMs });
     }
   }
+  const erasures = new Erasures(database, systemClock, () => {});
+  for (let n = 0; n < 4; n++) await erasures.request(org, `subject ${n}`, 'key_test');
   return org;
 }
 

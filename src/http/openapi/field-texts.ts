@@ -114,7 +114,7 @@ export const fieldTexts: Readonly<Record<string, string>> = {
   detail: 'What is wrong, and what to do next.',
   code: 'Decide by this.',
   errors: 'What is wrong with the request.',
-  path: 'A JSON Pointer into the body, `?name` for a parameter of the query, or the name of a header.',
+  path: 'A JSON Pointer into the body, `?name` for a parameter of the query, `{name}` for a part of the path, or the name of a header.',
   message: 'What would be right.',
   retry_after: 'Seconds, as in `Retry-After`.',
   request_id: 'As in `X-Request-Id`.',

@@ -44,7 +44,7 @@ function subjectOf({ subject = '' }: Readonly<Record<string, string>>): string {
   const problem = isLongerThan(subject, textCharsMax)
     ? `must have 1 to ${textCharsMax} characters`
     : unstorable(subject);
-  if (problem !== null) throw invalid({ path: 'subject', message: problem });
+  if (problem !== null) throw invalid({ path: '{subject}', message: problem });
   return subject;
 }
 
