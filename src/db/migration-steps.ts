@@ -2,13 +2,14 @@ import { systemClock } from '../clock.js';
 import type { Clock } from '../clock.js';
 import type { Database, Transaction } from './database.js';
 import { StorageError } from './database.js';
-import { stepOf } from './migration-text.js';
+import { locksOf, stepOf } from './migration-text.js';
 import type { IndexStatement, Migration } from './migration-text.js';
 import {
   backfillState,
   dropInvalidIndex,
   indexState,
   limitStep,
+  oldestHolder,
   outsideTransaction,
   recordMigration,
   runChunk,
@@ -144,12 +145,26 @@ class Migrator {
         return await work();
       } catch (error) {
         const reason = reasonToWait(error);
-        if (reason === null || tries >= triesMax) throw error;
+        if (reason === null) throw error;
+        const why = (isLocked(error) ? await this.#holder() : null) ?? reason;
+        if (tries >= triesMax) throw gaveUp(this.migration, tries, why, error);
         const pauseMs = Math.min(firstPauseMs * 2 ** (tries - 1), pauseMsMax) * (0.5 + random() / 2);
         const when = `try ${tries + 1} of ${triesMax} in ${(pauseMs / 1000).toFixed(1)} s`;
-        this.onProgress(`${this.migration.name}: ${reason}; ${when}`);
+        this.onProgress(`${this.migration.name}: ${why}; ${when}`);
         await this.#pause(pauseMs);
       }
+    }
+  }
+
+  /** Only to tell: who is in the way may be gone by now, and asking may fail. */
+  async #holder(): Promise<string | null> {
+    const step = stepOf(this.migration);
+    const indexed = step.kind === 'indexes' ? step.statements.flatMap(({ table }) => table ?? []) : [];
+    const locked = locksOf(this.migration.text).map(({ table }) => table);
+    try {
+      return await oldestHolder(this.database, [...indexed, ...locked]);
+    } catch {
+      return null;
     }
   }
 
@@ -162,19 +177,24 @@ class Migrator {
 
 class AnotherMigrates extends Error {
   override readonly name = 'AnotherMigrates';
+}
 
-  constructor() {
-    super('another process is migrating this database; when it is done, or gone, this works again');
-  }
+function gaveUp({ name }: Migration, tries: number, why: string, cause: unknown): StorageError {
+  const sqlstate = cause instanceof StorageError ? cause.sqlstate : undefined;
+  const message = `migration ${name} gave up after ${tries} tries, the last because ${why}; run again, it goes on where it was`;
+  return new StorageError('sql', message, { sqlstate, cause });
+}
+
+function isLocked(error: unknown): boolean {
+  return error instanceof StorageError && error.sqlstate === '55P03';
 }
 
 /** What passes by itself; null for all other failures. */
 function reasonToWait(error: unknown): string | null {
   if (error instanceof AnotherMigrates) return 'another process is migrating';
+  if (isLocked(error)) return 'somebody else has locked the table';
   if (!(error instanceof StorageError)) return null;
   switch (error.sqlstate) {
-    case '55P03':
-      return 'somebody else has locked the table';
     case '40P01':
       return 'a deadlock with somebody else';
     case '42P07':

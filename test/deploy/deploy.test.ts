@@ -17,7 +17,7 @@ const [container, compose, unit] = ['Containerfile', 'compose.yaml', 'sluice.ser
 ];
 
 test('every setting in them is one of the program', () => {
-  const known = [...Object.values(settings), ...laterSettings].map(({ variable }) => variable as string);
+  const known: readonly string[] = [...Object.values(settings), ...laterSettings].map(({ variable }) => variable);
   for (const text of [container, compose, unit]) {
     const named = Array.from(text.matchAll(/\b(?:SLUICE_[A-Z_]+|DATABASE_URL)\b/g), ([name]) => name);
     assert.ok(named.length > 0);

@@ -63,7 +63,7 @@ function sqlBelow(heading: string): string {
   return /```sql\n([^]*?)```/.exec(section)?.[1] ?? '';
 }
 
-async function withServer(url: string, work: (client: PgClient) => Promise<void>): Promise<void> {
+async function withServer(url: string, work: (client: PgClient) => Promise<unknown>): Promise<void> {
   const client = new PgClient(url);
   await client.connect();
   try {
@@ -79,8 +79,8 @@ for (const isRaised of [true, false]) {
     : 'after a restore without that, an id is given out a second time, so that the test above can fail';
   test(promise, async (t) => {
     const storage = await createStorage('postgres');
-    if (storage?.config.databaseUrl == null) return t.skip('no PostgreSQL on this machine');
-    const { databaseUrl } = storage.config;
+    if (storage === null) return t.skip('no PostgreSQL on this machine');
+    const databaseUrl = storage.config.databaseUrl ?? '';
     const node = await startNode(storage);
     t.after(() => node.stop());
     const { client, key } = await createOrg(node.address);
@@ -91,9 +91,7 @@ for (const isRaised of [true, false]) {
     };
     const kept = await send(client, 1);
     // What a restore to this moment would bring back.
-    await withServer(databaseUrl, (server) =>
-      server.query('CREATE TABLE kept_heads AS SELECT * FROM heads').then(() => {}),
-    );
+    await withServer(databaseUrl, (server) => server.query('CREATE TABLE kept_heads AS SELECT * FROM heads'));
     const lost = await send(client, 2);
     await node.stop();
     await withServer(databaseUrl, async (server) => {
@@ -119,10 +117,8 @@ for (const isRaised of [true, false]) {
 
 test('PostgreSQL takes what is advised for autovacuum', async (t) => {
   const storage = await createStorage('postgres');
-  if (storage?.config.databaseUrl == null) return t.skip('no PostgreSQL on this machine');
+  if (storage === null) return t.skip('no PostgreSQL on this machine');
   const node = await startNode(storage);
   await node.stop();
-  await withServer(storage.config.databaseUrl, (server) =>
-    server.query(sqlBelow('### Settings that matter')).then(() => {}),
-  );
+  await withServer(storage.config.databaseUrl ?? '', (server) => server.query(sqlBelow('### Settings that matter')));
 });

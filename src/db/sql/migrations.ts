@@ -144,6 +144,39 @@ export function dropInvalidIndex(
   });
 }
 
+const holdersStatement = {
+  name: 'migrate_holders',
+  text: `
+    SELECT l.relation::regclass::text AS table, l.mode, a.pid, a.usename AS login, a.application_name AS program, a.state,
+      extract(epoch FROM clock_timestamp() - a.xact_start)::integer AS seconds
+    FROM pg_locks AS l JOIN pg_stat_activity AS a USING (pid)
+    WHERE l.granted AND l.pid <> pg_backend_pid() AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+      AND l.relation IN (SELECT to_regclass(name) FROM unnest($1::text[]) AS name)
+    ORDER BY a.xact_start LIMIT 1`,
+};
+
+interface Holder {
+  table: string;
+  mode: string;
+  pid: number;
+  /** These are null where our login may not see them. */
+  login: string | null;
+  program: string | null;
+  state: string | null;
+  seconds: number | null;
+}
+
+/** Says who has held a lock on one of these tables for the longest, now; null if nobody does any more. */
+export async function oldestHolder(database: Database, tables: readonly string[]): Promise<string | null> {
+  const [holder] = (await database.query<Holder>(reading, holdersStatement, [tables])).rows;
+  if (holder === undefined) return null;
+  const { table, mode, pid, login, program, state, seconds } = holder;
+  const known = [login, program, state, seconds === null ? null : `for ${seconds} s`].filter(
+    (each) => each !== null && each !== '',
+  );
+  return `${table} is locked (${mode}) by the session ${pid}${known.length === 0 ? '' : `: ${known.join(', ')}`}`;
+}
+
 /** A statement that no transaction takes. May take hours. */
 export async function outsideTransaction(database: Database, name: string, text: string): Promise<void> {
   await database.query({ role: 'owner', outsideTransaction: true }, { name, text });
