@@ -88,7 +88,9 @@ for (const engine of engineNames) {
     assert.ok((await client.get('/v1/inbox')).text.includes(canary));
     const made = await client.post('/v1/keys', { name: canary });
     const rotated = await client.post(`/v1/keys/${made.json.id}/rotate`, {});
+    assert.equal((await client.call('DELETE', `/v1/subjects/${canary}`)).status, 202);
     refused.push(
+      await client.call('DELETE', `/v1/subjects/${canary.repeat(20)}`),
       await client.post('/v1/events', { ...event, payload: canary }),
       await client.post('/v1/events', { ...event, type: canary.repeat(20) }),
       await client.post('/v1/events', { [canary]: event }),

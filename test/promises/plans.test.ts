@@ -11,8 +11,11 @@ import { createPartition, existingPartitions, partitionName } from '../../src/db
 import { encodeEventId } from '../../src/event-log/event-id.js';
 import { decodeOrgId } from '../../src/ids.js';
 import { createLogger } from '../../src/log.js';
+import { deleteCertificates, runningErasures } from '../../src/db/sql/erasures.js';
+import { eraseStep } from '../../src/subscriptions/erase.js';
 import { expireBefore } from '../../src/subscriptions/expire.js';
 import { systemClock } from '../../src/clock.js';
+import { Erasures } from '../../src/tenancy/erasures.js';
 import { Client, createOrg } from '../support/client.js';
 import type { TestOrg } from '../support/client.js';
 import { asOwner, intercept, openLog } from '../support/log.js';
@@ -190,6 +193,30 @@ function describePlans(storage: TestStorage): void {
     assert.deepEqual(found, []);
   });
 
+  it('an erasure looks at the log of its org, a bounded part a step, and deletes by place', async () => {
+    problems.length = 0;
+    const watched = intercept(database, async (statement, values, real) => {
+      await look(statement, values, real);
+      return real(statement, values);
+    });
+    const erasures = new Erasures(watched, systemClock, () => {});
+    const number = decodeOrgId(org.id) ?? '';
+    const { id } = await erasures.request(number, 'somebody', 'key_test');
+    await runningErasures(watched, '0', 100);
+    let steps = 0;
+    for (let isDone = false; !isDone; steps++) {
+      await eraseStep(watched, number, id, today - days + 1, new Date());
+      const erasure = await erasures.find(number, id);
+      isDone = erasure?.isDone ?? true;
+      if (isDone) assert.ok((erasure?.counts.events?.rows ?? 0) > 500);
+    }
+    await deleteCertificates(watched, new Date(), 100);
+    assert.ok(steps > 3, `${steps} steps`);
+    for (const name of ['erasure_scan', 'erasure_delete_events', 'erasure_running', 'erasure_delete_old'])
+      assert.ok(looked.has(name), name);
+    assert.deepEqual([...new Set(problems.map(({ name, problem }) => `${name}: ${problem}`))], []);
+  });
+
   it('a plan that does not name its days, or its org, is noticed', async () => {
     const scope = { role: 'owner' } as const;
     for (const text of [
@@ -266,9 +293,9 @@ async function fill(database: Database, large: string, today: number): Promise<v
     await asOwner(
       database,
       `
-      INSERT INTO events (org, epoch, position, day, type, received_at, payload)
+      INSERT INTO events (org, epoch, position, day, type, subject, received_at, payload)
       SELECT CASE WHEN i % 5 = 0 THEN ${large} ELSE 1 + i % ${orgsStored} END, 1, ${n * perDay} + i, ${day},
-        CASE WHEN i % 3 = 0 THEN 'a.x' ELSE 'b' END, to_timestamp(${day} * 86400.0 + i * 0.01), '{"n":1}'
+        CASE WHEN i % 3 = 0 THEN 'a.x' ELSE 'b' END, CASE WHEN i % 15 = 0 THEN 'somebody' END, to_timestamp(${day} * 86400.0 + i * 0.01), '{"n":1}'
       FROM generate_series(1, ${perDay}) AS i;
       INSERT INTO dedup (org, dedup_id, epoch, position, day, received_at, body_hash)
       SELECT 1 + i % ${orgsStored}, 'd' || ${day} || '-' || i, 1, ${n * perDay} + i, ${day}, now(), sha256('a')

@@ -51,8 +51,9 @@ function subjectOf({ subject = '' }: Readonly<Record<string, string>>): string {
 const dayMs = 86_400_000;
 const dateOf = (day: number): string => new Date(day * dayMs).toISOString().slice(0, 10);
 
+const timeOrNull = (ms: number | null): string | null => (ms === null ? null : formatTime(ms));
+
 function erasureJson(erasure: Erasure) {
-  const timeOrNull = (ms: number | null): string | null => (ms === null ? null : formatTime(ms));
   const rows = (table: ErasureTable) => {
     const counted = erasure.counts[table];
     return {
