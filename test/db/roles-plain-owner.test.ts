@@ -22,9 +22,10 @@ after(stopServers);
 
 async function sendsReceivesAndAcknowledges({ address }: RunningServer): Promise<void> {
   const { client } = await createOrg(address);
-  const sent = await client.post('/v1/events', { type: 'plain.owner', payload: 1, dedup_id: 'once' });
+  const event = { type: 'plain.owner', payload: 1, dedup_id: 'once', subject: 'somebody' };
+  const sent = await client.post('/v1/events', event);
   assert.equal(sent.status, 201, sent.text);
-  const again = await client.post('/v1/events', { type: 'plain.owner', payload: 1, dedup_id: 'once' });
+  const again = await client.post('/v1/events', event);
   assert.equal(again.status, 200, again.text);
   const received = await client.post('/v1/inbox/receive', {});
   assert.deepEqual(
@@ -36,6 +37,9 @@ async function sendsReceivesAndAcknowledges({ address }: RunningServer): Promise
   const key = await client.post('/v1/keys', { name: 'another' });
   assert.equal(key.status, 201, key.text);
   assert.equal((await client.post(`/v1/keys/${key.json.id}/rotate`, {})).status, 201);
+  let erasure = await client.call('DELETE', '/v1/subjects/somebody');
+  while (erasure.json.status === 'running') erasure = await client.get(`/v1/erasures/${erasure.json.id}`);
+  assert.equal(erasure.json.erased?.events.rows, 1, erasure.text);
   assert.equal((await client.get('/readyz')).status, 200);
 }
 

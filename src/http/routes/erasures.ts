@@ -41,6 +41,8 @@ export function erasureRoutes({ erasures }: ErasureRoutesOptions) {
 }
 
 function subjectOf({ subject = '' }: Readonly<Record<string, string>>): string {
+  // A path that ends here leads to this route, too.
+  if (subject === '') throw new Problem('not_found', 'The path names no subject.');
   const problem = isLongerThan(subject, textCharsMax)
     ? `must have 1 to ${textCharsMax} characters`
     : unstorable(subject);
