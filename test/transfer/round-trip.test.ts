@@ -64,6 +64,9 @@ for (const from of engineNames) {
         assert.ok(text.includes(`{"line":"${kind}",`), kind);
       }
       assert.match(text, /"ahead":"\{\[/);
+      // What was erased is only counted.
+      assert.match(text, /"erased":1,/);
+      assert.doesNotMatch(text, /forgotten|somebody/);
       assert.match(text, /"attributes":"\{\\"a\\"/);
       for (const payload of oddPayloads) assert.ok(text.includes(`"payload":${JSON.stringify(payload)}}`), payload);
     });
@@ -83,6 +86,16 @@ test('an import that left the epoch as it was would be noticed', async () => {
   const chunk = { number: 1, checksum: '', orgBefore: null, lines: [Buffer.from(org), Buffer.from(head)] };
   assert.equal(original.parseChunk(chunk).heads[0]?.['epoch'], 4);
   assert.equal(parseChunk(chunk).heads[0]?.['epoch'], 3);
+});
+
+test('a consumer of an export from before there was erasure has lost nothing to it', () => {
+  const org =
+    '{"line":"org","org":"5","name":"n","tier":"pro","rate_per_minute":null,"burst":null,"limit_mode":"enforce","retention_days":1,"suspended":false,"created_at":"2024-01-01T00:00:00.000Z"}';
+  const subscription =
+    '{"line":"subscription","subscription":0,"kind":"inbox","name":"default","max_attempts":10,"cursor":0,"cursor_day":1,"ahead":"{}","held":0,"dead":0,"expired":2,"skipped":"{}","filters":[],"created_at":"2024-01-01T00:00:00.000Z"}';
+  const lines = [Buffer.from(org), Buffer.from(subscription)];
+  const [row] = original.parseChunk({ number: 1, checksum: '', orgBefore: null, lines }).subscriptions;
+  assert.deepEqual([row?.['expired'], row?.['erased']], [2, 0]);
 });
 
 /** What a client sees after the move. */

@@ -10,8 +10,10 @@ import type { NewEvent } from '../../src/event-log/new-event.js';
 import { dedupHash } from '../../src/ingest/envelope.js';
 import { acknowledge } from '../../src/subscriptions/acknowledge.js';
 import { Inboxes } from '../../src/inbox/inboxes.js';
+import { eraseStep } from '../../src/subscriptions/erase.js';
 import { receive } from '../../src/subscriptions/receive.js';
 import { release } from '../../src/subscriptions/release.js';
+import { Erasures } from '../../src/tenancy/erasures.js';
 import { Keys } from '../../src/tenancy/keys.js';
 import { scopes } from '../../src/tenancy/scopes.js';
 import { ChunkWriter } from '../../src/transfer/chunk-writer.js';
@@ -81,6 +83,7 @@ export async function makeWorld(database: Database, bulkEvents = 2_500): Promise
     await consume(database, full, days, at.now + 10, places);
   }
   await makeInbox(database, full, clock, places);
+  await forget(database, full, clock);
   const payload = JSON.stringify('x'.repeat(180));
   for (let sent = 0; sent < bulkEvents; sent += 500) {
     const many = Array.from({ length: 500 }, (_, i) =>
@@ -146,6 +149,13 @@ async function makeInbox(database: Database, org: string, clock: Clock, places: 
   const availableAtMs = nowMs + 60_000_000_000_000;
   const what = { addresses: [address] };
   await release(database, { org, subscription, what, nowMs, availableAtMs, waitingId: 'wait_some' });
+}
+
+/** Leaves a gap where an event was erased, of which only counts are left. */
+async function forget(database: Database, org: string, clock: Clock): Promise<void> {
+  await appendBatch(database, [{ ...newEvent(org, '"forgotten"'), subject: 'somebody' }], clock.now());
+  const { id } = await new Erasures(database, clock, () => {}).request(org, 'somebody', 'key');
+  while ((await eraseStep(database, org, id, 0, new Date(clock.now())))?.isDone === false);
 }
 
 function oddEvent(org: string, payload: string, dedupId: string, nowMs: number): NewEvent {
