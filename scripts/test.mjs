@@ -19,6 +19,11 @@ const unproven = `
   ############################################################################################
 `;
 
+const unprovenPooler = `
+  No PgBouncer of 1.21 or newer was found on this machine (on PATH, or named by SLUICE_TEST_PGBOUNCER), so nothing was
+  shown about Sluice behind a pooler in transaction mode (test/promises/pgbouncer.test.ts).
+`;
+
 /** A file that hangs is killed after this. The soak's files repeat their work ten times. */
 const fileMinutesMax = 15;
 const soakFileMinutesMax = 120;
@@ -40,12 +45,15 @@ async function main() {
   const { startPostgresServer } = await import('../dist/test/support/postgres-server.js');
   const server = await startPostgresServer();
   if (server === null) process.stderr.write(unproven);
+  const { withoutPgbouncer } = await import('../dist/test/support/pgbouncer.js');
+  if (withoutPgbouncer !== false) process.stderr.write(unprovenPooler);
   let code;
   try {
     code = await runTests(files, server);
   } finally {
     await server?.stop();
   }
+  if (withoutPgbouncer !== false) process.stderr.write(unprovenPooler);
   if (server !== null) return code;
   process.stderr.write(unproven);
   // A machine that checks changes must not call half a check a success.

@@ -77,7 +77,8 @@ export async function openDatabase(
   if (config.databaseUrl !== null) {
     onBusy();
     const { openPostgres } = await import('./db/postgres.js');
-    const database = await openPostgres({ url: config.databaseUrl, clock, onLog, sessionsMax: config.dbPool });
+    const { databaseUrl: url, dbPool: sessionsMax } = config;
+    const database = await openPostgres({ url, listenUrl: config.listenUrl ?? undefined, clock, onLog, sessionsMax });
     return { database, stats: () => database.stats(), embedded: null };
   }
   const { openEmbedded } = await import('./db/embedded.js');

@@ -53,6 +53,13 @@ export const settings = {
     secret: true,
     help: 'PostgreSQL 15 or newer to store in. Absent: the embedded database.',
   }),
+  listenUrl: setting({
+    variable: 'SLUICE_LISTEN_URL',
+    type: postgresUrl,
+    default: null,
+    secret: true,
+    help: 'The same database without a pooler, to be notified by. Absent: DATABASE_URL.',
+  }),
   adminToken: setting({
     variable: 'SLUICE_ADMIN_TOKEN',
     type: bearerToken,

@@ -21,6 +21,7 @@ const examples: { readonly [Name in keyof Config]: { text: string; value: Config
     value: 'postgres://u:p@a:1/c',
     bad: ['mysql://u@h/d', 'h:5432', 'http://h/d'],
   },
+  listenUrl: { text: 'postgres://u:p@a:1/c', value: 'postgres://u:p@a:1/c', bad: ['mysql://u@h/d', 'h:5432'] },
   adminToken: {
     text: token,
     value: token,
@@ -69,6 +70,7 @@ test('without flags and variables every setting has the default that the interfa
     port: 8080,
     dataDir: join(cwd, 'data'),
     databaseUrl: null,
+    listenUrl: null,
     adminToken: null,
     logLevel: 'info',
     metricsPort: null,

@@ -11,10 +11,16 @@ export function failureSentence(error: unknown, config: Config): string {
   return withoutSecrets(message.split('\n', 1)[0] ?? '', config);
 }
 
-/** `text` without the admin token and the database's password, which a driver's message may quote. */
+/** `text` without the admin token and the database's passwords, which a driver's message may quote. */
 export function withoutSecrets(text: string, config: Config): string {
-  const password = /^\w+:\/\/[^:/@]*:(.*)@/.exec(config.databaseUrl ?? '')?.[1];
-  const secrets = [config.databaseUrl, config.adminToken, password, password && decoded(password)];
+  const urls = [config.databaseUrl, config.listenUrl];
+  const passwords = urls.map((url) => /^\w+:\/\/[^:/@]*:(.*)@/.exec(url ?? '')?.[1]);
+  const secrets = [
+    ...urls,
+    config.adminToken,
+    ...passwords,
+    ...passwords.map((password) => password && decoded(password)),
+  ];
   return secrets.reduce<string>((safe, secret) => (secret ? safe.replaceAll(secret, '[redacted]') : safe), text);
 }
 

@@ -4,6 +4,7 @@ import type pg from 'pg';
 import type { PostgresAddress, PostgresHost } from '../postgres-url.js';
 import { hostText } from '../postgres-url.js';
 import { StorageError } from './database.js';
+import { sessionSetup, transactionSetup } from './session-settings.js';
 import { reasonOf } from './wire-errors.js';
 import { WireSession } from './wire-session.js';
 import type { WireSessionOptions } from './wire-session.js';
@@ -14,7 +15,13 @@ const attemptOfSeveralMsMax = 3_000;
 /** An idle connection is asked whether it lives after this long; the system's own default is two hours. */
 const keepAliveMs = 10_000;
 
-const readOnly = `SELECT pg_is_in_recovery() AS standby, current_setting('transaction_read_only')::boolean AS read_only`;
+const look = `SELECT pg_is_in_recovery() AS standby, current_setting('transaction_read_only')::boolean AS read_only, pg_backend_pid() AS pid`;
+
+interface Look {
+  readonly standby: boolean;
+  readonly read_only: boolean;
+  readonly pid: number;
+}
 
 /**
  * Opens sessions on whichever host of an address takes writes: the one that did last, or else the others in their order. Each host has a bounded
@@ -22,19 +29,22 @@ const readOnly = `SELECT pg_is_in_recovery() AS standby, current_setting('transa
  */
 export class PrimaryConnector {
   readonly #address: PostgresAddress;
-  readonly #setup: string;
   readonly #attemptMsMax: number;
   #last = 0;
+  #isPooled = false;
 
-  /** `setup` is run in each session, as one simple query. */
-  constructor(address: PostgresAddress, setup: string) {
+  constructor(address: PostgresAddress) {
     this.#address = address;
-    this.#setup = setup;
     const byDefault = address.hosts.length > 1 ? attemptOfSeveralMsMax : attemptMsMax;
     this.#attemptMsMax = address.connectSeconds === undefined ? byDefault : address.connectSeconds * 1_000;
   }
 
-  /** Rejects with a `StorageError` of kind `unavailable` that says of each host why not. */
+  /** Whether the last session led to a pooler, such as PgBouncer, rather than to the server itself. */
+  get isPooled(): boolean {
+    return this.#isPooled;
+  }
+
+  /** Opens and sets up a session. Rejects with a `StorageError` of kind `unavailable` that says of each host why not. */
   async open(options: WireSessionOptions): Promise<WireSession> {
     const { hosts } = this.#address;
     const first = this.#last;
@@ -63,9 +73,10 @@ export class PrimaryConnector {
     const leftMs = Math.max(1, this.#attemptMsMax - (clock.monotonic() - startedAtMs));
     const cancel = clock.after(leftMs, () => session.destroy(new Error('it took too long to set the session up')));
     try {
-      const [row] = await session.run<{ standby: boolean; read_only: boolean }>(`${this.#setup}; ${readOnly}`);
+      const [row] = await session.run<Look>(look);
       const refusal = row?.standby === false ? row.read_only && 'takes no writes' : 'is a standby';
       if (refusal !== false) throw new Error(`the PostgreSQL server at ${hostText(host)} ${refusal}`);
+      await this.#setUp(session, row?.pid);
       return session;
     } catch (error) {
       session.destroy(new Error('the session was not set up'));
@@ -74,6 +85,13 @@ export class PrimaryConnector {
     } finally {
       cancel();
     }
+  }
+
+  /** A pooler may run the next transaction on another session of the server, where nothing of it would hold; and it would stay for others. */
+  async #setUp(session: WireSession, serverProcess: number | undefined): Promise<void> {
+    this.#isPooled = session.serverProcess !== serverProcess;
+    if (this.#isPooled) session.beginEachWith(transactionSetup);
+    else await session.run(sessionSetup);
   }
 
   #configOf({ host, port }: PostgresHost): pg.ClientConfig {

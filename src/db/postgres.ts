@@ -4,16 +4,21 @@ import type { Database, QueryResult, Scope, Statement, Transaction } from './dat
 import { parsePostgresUrl } from '../postgres-url.js';
 import { PostgresListener } from './postgres-listener.js';
 import type { PoolStats } from './session-pool.js';
+import type { PostgresListenerOptions } from './postgres-listener.js';
 import { PrimaryConnector } from './postgres-primary.js';
-import { budgetWarning, durabilityWarning, serverRefusal } from './server-check.js';
+import { budgetWarning, durabilityWarning, listenThroughPooler, pooledWithoutListen } from './server-check.js';
+import { poolerRefusal, serverRefusal, untrackedStatements } from './server-check.js';
 import { SessionPool } from './session-pool.js';
 import type { RunText } from './sql/server.js';
-import { readServerFacts } from './sql/server.js';
+import { forgetsStatements } from './wire-errors.js';
+import { readPoolerFacts, readServerFacts } from './sql/server.js';
 import type { WireSession } from './wire-session.js';
 
 export interface PostgresOptions {
   /** `postgres://user:password@host:port/database`, as `parsePostgresUrl` reads it; with several hosts, whichever takes writes. */
   readonly url: string;
+  /** The same database without a pooler in between, for LISTEN. Default `url`. */
+  readonly listenUrl?: string | undefined;
   readonly clock: Clock;
   /** What happens to the connections and nobody else hears of. Holds neither the password nor stored data. */
   readonly onLog: (line: string) => void;
@@ -31,25 +36,6 @@ const closeGraceMs = 10_000;
 /** For one statement outside of transactions: the time in which an index of a large table is built. */
 const outsideMsMax = 12 * 3_600_000;
 
-/** Plain SET after connecting: as startup parameters, PgBouncer refuses the time limits. */
-const setup = Object.entries({
-  statement_timeout: "'10s'",
-  lock_timeout: "'1s'",
-  // A node that is stopped in the middle of a batch holds the heads of its orgs; the server lets go of them for it.
-  idle_in_transaction_session_timeout: "'3s'",
-  timezone: "'UTC'",
-  client_encoding: "'UTF8'",
-  datestyle: "'ISO, MDY'",
-  intervalstyle: "'postgres'",
-  bytea_output: "'hex'",
-  extra_float_digits: '1',
-  standard_conforming_strings: 'on',
-  // Every statement here is short; compiling one costs more than it can save (seen: 35 ms for a read of 50 rows).
-  jit: 'off',
-})
-  .map(([name, value]) => `SET ${name} = ${value}`)
-  .join('; ');
-
 /** Connects to a PostgreSQL server. Rejects with a `StorageError` of kind `unavailable` when it cannot be reached. */
 export async function openPostgres(options: PostgresOptions): Promise<PostgresDatabase> {
   const database = new PostgresDatabase(options);
@@ -65,6 +51,8 @@ export async function openPostgres(options: PostgresOptions): Promise<PostgresDa
 /** A PostgreSQL server as a `Database`: a pool for everybody, and one session that only ingest uses, so that reads cannot starve it. */
 export class PostgresDatabase implements Database {
   readonly engine = 'postgres';
+  readonly #connector: PrimaryConnector;
+  readonly #hasListenUrl: boolean;
   readonly #pool: SessionPool;
   readonly #ingestLane: SessionPool;
   readonly #listener: PostgresListener;
@@ -77,6 +65,7 @@ export class PostgresDatabase implements Database {
   /** Use `openPostgres`. */
   constructor({
     url,
+    listenUrl,
     clock,
     onLog,
     sessionsMax = 10,
@@ -84,17 +73,25 @@ export class PostgresDatabase implements Database {
     waitMsMax = 5_000,
     stallMsMax = 15_000,
   }: PostgresOptions) {
-    const connector = new PrimaryConnector(parsePostgresUrl(url), setup);
-    const open = (onNotification?: (channel: string, payload: string) => void): Promise<WireSession> =>
-      connector.open({ clock, stallMsMax, ...(onNotification && { onNotification }) });
-    const openOutside = (): Promise<WireSession> => connector.open({ clock, stallMsMax: outsideMsMax + stallMsMax });
-    const limits = { clock, waitersMax, waitMsMax, open: () => open() };
+    const address = parsePostgresUrl(url);
+    this.#connector = new PrimaryConnector(address);
+    this.#hasListenUrl = listenUrl !== undefined;
+    const limits = { clock, waitersMax, waitMsMax, open: () => this.#connector.open({ clock, stallMsMax }) };
+    const direct = new PrimaryConnector(listenUrl === undefined ? address : parsePostgresUrl(listenUrl));
+    const openListener: PostgresListenerOptions['open'] = async (onNotification) => {
+      const session = await direct.open({ clock, stallMsMax, onNotification });
+      if (!direct.isPooled) return session;
+      session.destroy(new Error(listenThroughPooler));
+      throw new StorageError('unavailable', listenThroughPooler);
+    };
+    // Its limits are set for the session, which a pooler does not keep.
+    const openOutside = (): Promise<WireSession> => direct.open({ clock, stallMsMax: outsideMsMax + stallMsMax });
     this.#onLog = onLog;
     this.#connectionsMax = Math.max(2, sessionsMax) + 1;
     this.#pool = new SessionPool({ ...limits, sessionsMax: Math.max(1, sessionsMax - 1) });
     this.#ingestLane = new SessionPool({ ...limits, sessionsMax: 1 });
     this.#outside = new SessionPool({ ...limits, sessionsMax: 1, open: openOutside });
-    this.#listener = new PostgresListener({ clock, onLog, open });
+    this.#listener = new PostgresListener({ clock, onLog, open: openListener });
   }
 
   /**
@@ -107,10 +104,25 @@ export class PostgresDatabase implements Database {
       const run: RunText = (text) => session.run(text);
       return readServerFacts(run);
     });
-    const refusal = serverRefusal(facts, this.#connectionsMax);
+    const { isPooled } = this.#connector;
+    // How many connections a pooler makes of them, it knows alone.
+    const connections = isPooled ? 0 : this.#connectionsMax;
+    const refusal = serverRefusal(facts, connections) ?? (isPooled ? await this.#poolerRefusal() : null);
     if (refusal !== null) throw new StorageError('sql', refusal);
-    for (const warning of [durabilityWarning(facts), budgetWarning(facts, this.#connectionsMax)]) {
+    const pooler = isPooled && !this.#hasListenUrl ? pooledWithoutListen : null;
+    for (const warning of [durabilityWarning(facts), budgetWarning(facts, connections), pooler]) {
       if (warning !== null) this.#onLog(`WARNING: ${warning}`);
+    }
+  }
+
+  async #poolerRefusal(): Promise<string | null> {
+    try {
+      const one = await this.#pool.transaction({ role: 'owner' }, readPoolerFacts);
+      return poolerRefusal(one, await this.#ingestLane.transaction({ role: 'owner' }, readPoolerFacts));
+    } catch (error) {
+      // One client met the statement that another had prepared.
+      if (error instanceof StorageError && forgetsStatements(error.cause)) return untrackedStatements;
+      throw error;
     }
   }
 
@@ -141,8 +153,10 @@ export class PostgresDatabase implements Database {
     });
   }
 
+  /** Through a pooler without a direct address nothing is heard: those who wait look by themselves now and then. */
   listen(channel: string, onNotify: (payload: string) => void, onGap?: () => void): Promise<() => Promise<void>> {
     if (this.#closing) return Promise.reject(new StorageError('unavailable', 'the database is closed'));
+    if (this.#connector.isPooled && !this.#hasListenUrl) return Promise.resolve(() => Promise.resolve());
     return this.#listener.listen(channel, onNotify, onGap);
   }
 

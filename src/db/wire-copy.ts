@@ -15,26 +15,40 @@ const copyDone = serialize.copyDone();
 export class CopyIn extends Query {
   readonly #text: string;
   readonly #data: Buffer;
+  readonly #waits: boolean;
 
-  constructor(target: string, data: Buffer) {
+  /**
+   * `waits`: data and end are sent only once the server asks for them. For poolers: PgBouncer (seen in 1.25) keeps a session of the server for a client
+   * whose end of data came before that, for as long as the client is there.
+   */
+  constructor(target: string, data: Buffer, waits = false) {
     const text = `COPY ${target} FROM STDIN (FORMAT binary)`;
     super(text);
     this.#text = text;
     this.#data = data;
+    this.#waits = waits;
   }
 
   override readonly submit = (connection: pg.Connection): void => {
-    const header = Buffer.allocUnsafe(5);
-    header.write('d');
-    header.writeInt32BE(this.#data.length + 4, 1);
     const { stream } = connection;
     stream.cork();
     stream.write(serialize.query(this.#text));
+    if (!this.#waits) this.#sendData(connection);
+    stream.uncork();
+  };
+
+  handleCopyInResponse(connection: pg.Connection): void {
+    if (this.#waits) this.#sendData(connection);
+  }
+
+  #sendData({ stream }: pg.Connection): void {
+    const header = Buffer.allocUnsafe(5);
+    header.write('d');
+    header.writeInt32BE(this.#data.length + 4, 1);
+    stream.cork();
     stream.write(header);
     stream.write(this.#data);
     stream.write(copyDone);
     stream.uncork();
-  };
-
-  handleCopyInResponse(): void {}
+  }
 }

@@ -5,6 +5,7 @@ import { StorageError } from './database.js';
 import type { QueryResult, Role, Scope, Statement, Transaction } from './database.js';
 import { CopyIn } from './wire-copy.js';
 import { FirstStatement } from './wire-first-statement.js';
+import { beginTexts } from './wire-scope.js';
 import { asError, breaksSession, forgetsStatements, reasonOf, SilentSession, toStorageError } from './wire-errors.js';
 
 export interface WireSessionOptions {
@@ -40,6 +41,9 @@ export class WireSession {
   /** Of the statements without an answer, those sent before COMMIT. */
   #aheadOfCommit = 0;
   #corked = false;
+  #inEachTransaction: readonly string[] = [];
+  /** Through a pooler: what comes next waits for this COPY, which itself waits for the server. */
+  #copying: Promise<unknown> | null = null;
   #cancelStall: () => void = () => {};
   #stallMsMax = 0;
 
@@ -82,6 +86,16 @@ export class WireSession {
     return this.#failure;
   }
 
+  /** The server process that the other side named when it took the connection. A pooler names one that does not exist. */
+  get serverProcess(): number | null {
+    return (this.#client as unknown as { processID: number | null }).processID;
+  }
+
+  /** From now on every transaction begins with this statement, in the same write. */
+  beginEachWith(statement: string): void {
+    this.#inEachTransaction = [statement];
+  }
+
   get usable(): boolean {
     return this.#failure === undefined;
   }
@@ -91,7 +105,7 @@ export class WireSession {
    * for, in one write.
    */
   async transaction<T>(scope: Scope, work: (tx: Transaction) => Promise<T>): Promise<T> {
-    const statements = new TransactionStatements(this, beginTexts(scope));
+    const statements = new TransactionStatements(this, beginTexts(scope, this.#inEachTransaction));
     this.#useLimitOf(scope.role);
     this.#watchForStall();
     try {
@@ -174,7 +188,10 @@ export class WireSession {
 
   /** For `TransactionStatements`: one COPY of the transaction under way. */
   async copyIn(target: string, rows: Buffer): Promise<number> {
-    const { command, rowCount } = await this.#step('unavailable', new CopyIn(target, rows));
+    const isPooled = this.#inEachTransaction.length > 0;
+    const copied = this.#step('unavailable', new CopyIn(target, rows, isPooled));
+    if (isPooled) this.#copying = copied.catch(() => {});
+    const { command, rowCount } = await copied;
     if (command === 'COPY' && rowCount !== null) return rowCount;
     throw new StorageError('unavailable', 'the server ended COPY without a count');
   }
@@ -186,6 +203,7 @@ export class WireSession {
 
   /** Sends something and waits for its answer, under the stall limit. `ifBroken` is the kind of error when the session breaks. */
   async #step(ifBroken: 'unavailable' | 'outcome_unknown', query: WireQuery): Promise<pg.QueryResult> {
+    if (this.#copying !== null) await this.#copying;
     // What was never sent has no unknown outcome.
     if (this.#failure !== undefined) throw toStorageError(this.#failure, 'unavailable');
     this.#watchForStall();
@@ -362,25 +380,6 @@ class TransactionStatements implements Transaction {
 }
 
 type WireQuery = string | pg.QueryConfig | CopyIn | FirstStatement;
-
-const setRole: Record<Role, readonly string[]> = {
-  owner: [],
-  ingest: [
-    'SET LOCAL ROLE sluice_ingest',
-    // The reserve statement keeps its locking order only if the planner joins by index; ALTER ROLE settings do not follow SET ROLE.
-    `SELECT set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true), set_config('enable_seqscan', 'off', true)`,
-  ],
-  app: ['SET LOCAL ROLE sluice_app'],
-  system: ['SET LOCAL ROLE sluice_system'],
-  erasure: ['SET LOCAL ROLE sluice_erasure'],
-};
-
-/** The org is set by a statement, not by a parameter (SET takes none), so only digits get through. */
-function beginTexts({ role, org }: Scope): readonly string[] {
-  if (org !== undefined && !/^[0-9]{1,19}$/.test(org)) throw new StorageError('sql', 'an org is a decimal number');
-  const setOrg = org === undefined ? [] : [`SET LOCAL sluice.org = '${org}'`];
-  return ['BEGIN ISOLATION LEVEL READ COMMITTED', ...setRole[role], ...setOrg];
-}
 
 function rolledBack(cause: unknown): StorageError {
   const { sqlstate, where } = cause instanceof StorageError ? cause : {};

@@ -17,6 +17,7 @@ export function testConfig(storage: TestStorage, overrides: Partial<Config> = {}
   return {
     host: '127.0.0.1',
     port: 0,
+    listenUrl: null,
     adminToken,
     logLevel: 'silent',
     metricsPort: null,

@@ -1,3 +1,5 @@
+import type { Transaction } from '../database.js';
+
 /** What a PostgreSQL server says of itself to a session, as text. */
 export interface ServerFacts {
   /** As `server_version_num`: 150004 is 15.4. */
@@ -43,4 +45,24 @@ export async function readServerFacts(run: RunText): Promise<ServerFacts> {
     connectionsReserved: Number(text('reserved')),
     connectionsInUse: Number(text('in_use')),
   };
+}
+
+/** How a pooler treats what a session of the server remembers. */
+export interface PoolerFacts {
+  /** Statements are prepared under the names that they are given, so nobody prepares them again on another session of the server. */
+  readonly keepsNames: boolean;
+  readonly serverProcess: number;
+}
+
+const poolerStatement = {
+  name: 'pooler_facts',
+  text: `
+    SELECT EXISTS (SELECT FROM pg_prepared_statements WHERE name = 'pooler_facts') AS keeps_names,
+      pg_backend_pid() AS server_process`,
+};
+
+export async function readPoolerFacts(tx: Transaction): Promise<PoolerFacts> {
+  const { rows } = await tx.query<{ keeps_names: boolean; server_process: number }>(poolerStatement);
+  const [row] = rows;
+  return { keepsNames: row?.keeps_names !== false, serverProcess: row?.server_process ?? 0 };
 }
