@@ -18,6 +18,10 @@ export interface InboxDescription {
   /** Null: every type. */
   readonly types: readonly string[] | null;
   readonly max_attempts: number;
+  /** How many of its events fell out of retention before they were done. */
+  readonly expired: number;
+  /** How many were erased with their subject before they were done. */
+  readonly erased: number;
   readonly created_at: string;
 }
 
