@@ -43,9 +43,9 @@ export async function readBounded(
   limit: number,
   wantsPayload: boolean,
 ): Promise<Page> {
-  const [candidate, beyond] = positions.firstRanges(rangesPerStatementMax);
   // One more than is asked for tells whether anything is left.
   const scanLimit = filters.every((filter) => filter === null) ? limit + 1 : scannedEventsMax;
+  const [candidate, beyond] = positions.firstRanges(rangesToScan(positions, scanLimit));
   let day = days.first;
   for (let statement = 0; statement < statementsMax && day <= days.last && !candidate.isEmpty; statement++) {
     const window = { first: day, last: Math.min(days.last, day + daysPerStatementMax - 1) };
@@ -75,6 +75,18 @@ export async function readBounded(
     return { events: [], reached: { position: last, day: days.first }, dayReached: days.first, exhausted: false };
   }
   return { events: [], reached: null, dayReached: Math.min(day, days.last), exhausted: daysDone };
+}
+
+/** Each range is scanned up to the limit, so wide ones are scanned in few at a time: together they hold less than `scannedEventsMax` and one limit. */
+function rangesToScan({ ranges }: PositionSet, scanLimit: number): number {
+  let count = 0;
+  let rows = 0;
+  for (const [from, until] of ranges) {
+    if (count === rangesPerStatementMax || rows >= scannedEventsMax) break;
+    rows += Math.min(until - from, scanLimit);
+    count++;
+  }
+  return count;
 }
 
 /** The first events at `positions`, however many days without any lie before them: empty only if there are none. */

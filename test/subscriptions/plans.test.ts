@@ -120,17 +120,6 @@ describe('the cost of a request does not grow with what is pending', () => {
         const rows = await costliest((text) => text.replace('OFFSET 0', ''));
         assert.ok(rows > rowsMax, `${rows} rows`);
       });
-
-      test('and if it saw both ends of a range, which it takes for next to nothing', async (t) => {
-        if (storage === null) return t.skip('no PostgreSQL');
-        const both = 'AND e.position >= lower(r) AND e.position < upper(r)\n      ORDER BY';
-        const rows = await costliest((text) =>
-          text
-            .replace(/AND e\.position >= lower\(r\)\s+ORDER BY/, both)
-            .replace('LIMIT LEAST($7, upper(r) - lower(r))', 'LIMIT $7'),
-        );
-        assert.ok(rows > rowsMax, `${rows} rows`);
-      });
     });
   }
   after(stopServers);
