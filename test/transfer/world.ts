@@ -14,7 +14,8 @@ import { eraseStep } from '../../src/subscriptions/erase.js';
 import { receive } from '../../src/subscriptions/receive.js';
 import { release } from '../../src/subscriptions/release.js';
 import { Erasures } from '../../src/tenancy/erasures.js';
-import { Keys } from '../../src/tenancy/keys.js';
+import type { HeldKey } from '../../src/tenancy/keys.js';
+import { insertNewKey, Keys, newKey } from '../../src/tenancy/keys.js';
 import { scopes } from '../../src/tenancy/scopes.js';
 import { ChunkWriter } from '../../src/transfer/chunk-writer.js';
 import { exportOrgs } from '../../src/transfer/export.js';
@@ -59,12 +60,19 @@ export async function makeWorld(database: Database, bulkEvents = 2_500): Promise
     await newLog(database, at.now),
   ];
   const keys = new Keys(database, clock, () => {});
-  const held = { keyId: 'key_of_the_world', scopes: new Set(scopes) };
+  const holder = async (org: string): Promise<HeldKey> => {
+    const spec = { name: 'first', scopes, expiresAtMs: null };
+    const { id } = await database.transaction({ role: 'app', org }, (tx) =>
+      insertNewKey(tx, org, newKey(), spec, new Date(at.now)),
+    );
+    return { keyId: id, scopes: new Set(scopes) };
+  };
+  const held = await holder(full);
   for (const expiresAtMs of [null, at.now + 7 * dayMs]) {
     const key = await keys.create(full, { name: 'a "key" ключ', scopes, expiresAtMs }, held);
     await keys.rotate(full, key.id, 3600, held);
   }
-  await keys.create(suspended, { name: 'k', scopes: scopes.slice(0, 1), expiresAtMs: null }, held);
+  await keys.create(suspended, { name: 'k', scopes: scopes.slice(0, 1), expiresAtMs: null }, await holder(suspended));
 
   const places: Place[] = [];
   let repeat: World['repeat'] | undefined;
