@@ -10,6 +10,7 @@ import { acknowledge } from '../../src/subscriptions/acknowledge.js';
 import { expireBefore } from '../../src/subscriptions/expire.js';
 import { peek, readStats } from '../../src/subscriptions/peek.js';
 import { receive } from '../../src/subscriptions/receive.js';
+import { signal } from '../support/conformance.js';
 import { append, asOwner, dayMs, ensurePartitions, newLog, openLog } from '../support/log.js';
 import { createStorage, engineNames, stopServers } from '../support/storage.js';
 import type { TestStorage } from '../support/storage.js';
@@ -64,6 +65,35 @@ function describeRetention(storage: TestStorage): void {
     const request = { org, subscription: 0, eventsMax, wantsPayload: false, nowMs, lease };
     return (await receive(database, { ...request, leaseEndsAtMs: nowMs + leaseMs }))?.events ?? [];
   };
+
+  it('is looked at half a minute after a start, and every ten minutes from then on, until a stop', async () => {
+    await inDatabase(async (database, clock) => {
+      let passes = 0;
+      let next = signal();
+      const onDone = (): void => {
+        passes++;
+        next.fire();
+      };
+      const never = (error: unknown): void => assert.fail(String(error));
+      const retention = new Retention(database, clock, () => Promise.resolve(true), onDone, never);
+      await retention.start();
+      clock.advance(29_999);
+      await new Promise(setImmediate);
+      assert.equal(passes, 0);
+      for (const ms of [1, 600_000]) {
+        const expected: number = passes + 1;
+        clock.advance(ms);
+        await next.promise;
+        assert.equal(passes, expected);
+        next = signal();
+        // The pass arms the next one when it has ended.
+        await new Promise(setImmediate);
+      }
+      await retention.stop();
+      clock.advance(2 * 600_000);
+      assert.equal(passes, 2);
+    });
+  });
 
   it('every event of a subscription is pending, leased, delivered, dead or expired, whatever state its day was in', async () => {
     await inDatabase(async (database, clock) => {
