@@ -165,9 +165,14 @@ function describePlans(storage: TestStorage): void {
     explains = false;
     const cost = async (path: string, limit: number): Promise<number> => {
       await request('GET', '/v1/org');
-      const earlier = statements;
-      await request('GET', `${path}${path.includes('?') ? '&' : '?'}limit=${limit}`);
-      return statements - earlier;
+      const costs: number[] = [];
+      for (let i = 0; i < 3; i++) {
+        const earlier = statements;
+        await request('GET', `${path}${path.includes('?') ? '&' : '?'}limit=${limit}`);
+        costs.push(statements - earlier);
+      }
+      // The background's statements, now and then, are counted too.
+      return Math.min(...costs);
     };
     for (const path of [
       '/v1/events',

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { newLog, openLog } from '../support/log.js';
+import { Inspector } from '../support/power-loss/inspector.js';
 import { Random } from '../support/power-loss/random.js';
 import { Ledger } from '../support/power-loss/told.js';
 import type { Outcome, Start } from '../support/power-loss/trial.js';
@@ -28,6 +29,7 @@ let storage: TestStorage;
 let orgs: string[];
 let folder: string;
 let keep = false;
+const inspector = new Inspector();
 
 before(async () => {
   const made = await createStorage('embedded');
@@ -39,6 +41,7 @@ before(async () => {
   folder = await mkdtemp(join(tmpdir(), 'sluice-power-loss-'));
 });
 after(async () => {
+  inspector.close();
   await storage.remove();
   await stopServers();
   if (!keep) await rm(folder, { recursive: true, force: true });
@@ -62,6 +65,7 @@ it(`keeps every acknowledged event, and all tables and indexes whole, over ${los
       losses: lossesPerProcess,
       steps,
       orgs,
+      inspector,
     });
     for (const loss of outcome.losses) {
       acknowledged += loss.acknowledged;
@@ -92,6 +96,7 @@ describe('the same check fails', () => {
         steps,
         orgs,
         without,
+        inspector,
       });
       const found = losses.filter(({ flaws }) => flaws.length > 0);
       t.diagnostic(`${found.length} of ${losses.length} losses: ${found[0]?.flaws[0]}`);

@@ -21,6 +21,9 @@ const firstDay = 20_000;
 const lastDay = firstDay + 8;
 
 const reached = new Set<string>();
+const toReach = ['a dead letter', 'a fourth attempt', 'a gap', 'a second day', 'erasure', 'retention'];
+/** Chance may miss one of them; then there are more runs, up to so many times more. */
+const moreMax = 10;
 
 function noteReached({ events, mostAttempts, expired, erased }: Model): void {
   if (events.some((event) => event.settled === 'dead')) reached.add('a dead letter');
@@ -77,16 +80,10 @@ describe('a subscription does what its model does', () => {
       test('whatever is appended, received, acknowledged or left to end, in any order', async (t) => {
         if (storage === null) return t.skip('no PostgreSQL');
         reached.clear();
-        await fc.assert(property(database), { numRuns: runs });
+        for (let round = 0; round === 0 || (reached.size < toReach.length && round <= moreMax); round++)
+          await fc.assert(property(database), { numRuns: runs });
         // Runs that never come this far would show nothing of it.
-        assert.deepEqual([...reached].toSorted(), [
-          'a dead letter',
-          'a fourth attempt',
-          'a gap',
-          'a second day',
-          'erasure',
-          'retention',
-        ]);
+        assert.deepEqual([...reached].toSorted(), toReach);
       });
 
       const breakages: Record<string, (name: string) => boolean> = {

@@ -9,10 +9,10 @@ import { encodeEventId } from '../../../src/event-log/event-id.js';
 import { append } from '../log.js';
 import type { Stored } from '../../promises/ledger.js';
 import { violations } from '../../promises/ledger.js';
-import type { Ledger } from './told.js';
+import type { Known } from './told.js';
 
 /** Opens the folder with the product, and returns everything in which it is not as it must be, a line each. It is changed by that. */
-export async function flawsOf(dataDir: string, ledger: Ledger, orgs: readonly string[]): Promise<string[]> {
+export async function flawsOf(dataDir: string, ledger: Known, orgs: readonly string[]): Promise<string[]> {
   const onLockLost = (reason: string): never => {
     throw new Error(reason);
   };
@@ -74,7 +74,7 @@ async function inconsistencies(database: Database): Promise<string[]> {
 }
 
 /** A second sending of what is stored must be known as one. */
-async function lostDedupIds(database: Database, stored: readonly Stored[], { sendings }: Ledger): Promise<string[]> {
+async function lostDedupIds(database: Database, stored: readonly Stored[], { sendings }: Known): Promise<string[]> {
   const rows = await select<{ dedup_id: string }>(database, 'SELECT dedup_id FROM dedup');
   const known = new Set(rows.map((row) => row.dedup_id));
   const tokens = new Set(stored.map(({ token }) => token));
@@ -84,7 +84,7 @@ async function lostDedupIds(database: Database, stored: readonly Stored[], { sen
 }
 
 /** An acknowledged event must never be handed out again. */
-async function undoneAcknowledgements(database: Database, { consumed }: Ledger): Promise<string[]> {
+async function undoneAcknowledgements(database: Database, { consumed }: Known): Promise<string[]> {
   const found: string[] = [];
   for (const [org, positions] of consumed) {
     const rows = await select<{ p: string }>(

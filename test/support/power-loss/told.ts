@@ -2,10 +2,15 @@ import type { Sending } from '../../promises/ledger.js';
 import { tracedEvent } from './events.js';
 import type { Note } from './trace.js';
 
-/** What a client knows at one moment of a trace. */
-export class Ledger {
-  readonly sendings = new Map<number, Sending>();
+export interface Known {
+  readonly sendings: ReadonlyMap<number, Sending>;
   /** Org → positions. */
+  readonly consumed: ReadonlyMap<string, ReadonlySet<number>>;
+}
+
+/** What a client knows at one moment of a trace. */
+export class Ledger implements Known {
+  readonly sendings = new Map<number, Sending>();
   readonly consumed = new Map<string, Set<number>>();
 
   hear(note: Note): void {

@@ -1,7 +1,7 @@
 import { rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { flawsOf } from './checks.js';
 import { Disk } from './disk.js';
+import type { Inspector } from './inspector.js';
 import { Random } from './random.js';
 import type { Ledger } from './told.js';
 import type { TraceRecord } from './trace.js';
@@ -23,6 +23,7 @@ export interface Trials {
   readonly steps: number;
   readonly orgs: readonly string[];
   readonly without?: string;
+  readonly inspector: Inspector;
 }
 
 export interface Outcome {
@@ -48,6 +49,7 @@ export async function losePowerDuringWork({
   steps,
   orgs,
   without,
+  inspector,
 }: Trials): Promise<Outcome> {
   const seed = random.int(2 ** 31);
   const work = join(folder, 'work');
@@ -75,7 +77,7 @@ export async function losePowerDuringWork({
     }
     const place = join(folder, `loss-${i}`);
     const lost = lose(join(place, 'data', 'pg'));
-    const flaws = await flawsOf(join(place, 'data'), ledger, orgs);
+    const flaws = await inspector.inspect({ dataDir: join(place, 'data'), ...ledger, orgs });
     const doing = records.slice(0, i).findLast((past) => past.op === 'step')?.name ?? 'opening';
     const report = [
       `record ${i} of ${records.length} (${doing}), seed ${lossSeed}`,

@@ -21,7 +21,10 @@ export interface VictimRun extends Omit<VictimOrder, 'dataDir' | 'trace'> {
   readonly without?: string;
 }
 
-/** Runs a victim to its end, and returns what it did. */
+/** Ten times what it takes on a machine with other work to do. */
+const runMsMax = 180_000;
+
+/** Runs a victim to its end, and returns what it did. Throws if that takes longer than 3 min. */
 export async function runVictim({ base, folder, without, ...order }: VictimRun): Promise<TraceRecord[]> {
   const dataDir = join(folder, 'data');
   const cluster = join(dataDir, 'pg');
@@ -45,7 +48,14 @@ export async function runVictim({ base, folder, without, ...order }: VictimRun):
   child.stderr.setEncoding('utf8').on('data', (text: string) => {
     complaints = (complaints + text).slice(-20_000);
   });
+  let isLate = false;
+  const timer = setTimeout(() => {
+    isLate = true;
+    child.kill('SIGKILL');
+  }, runMsMax);
   const [code, signal] = (await once(child, 'close')) as [number | null, string | null];
+  clearTimeout(timer);
+  if (isLate) throw new Error(`the victim was still under way after ${runMsMax / 1_000} s: ${complaints}`);
   if (signal !== 'SIGKILL') throw new Error(`the victim ended by itself (${code ?? signal}): ${complaints}`);
   return decodeTrace(readFileSync(trace));
 }
