@@ -77,7 +77,12 @@ export async function losePowerDuringWork({
     }
     const place = join(folder, `loss-${i}`);
     const lost = lose(join(place, 'data', 'pg'));
-    const flaws = await inspector.inspect({ dataDir: join(place, 'data'), ...ledger, orgs });
+    const flaws = await inspector.inspect({
+      dataDir: join(place, 'data'),
+      sendings: ledger.sendings,
+      consumed: ledger.consumed,
+      orgs,
+    });
     const doing = records.slice(0, i).findLast((past) => past.op === 'step')?.name ?? 'opening';
     const report = [
       `record ${i} of ${records.length} (${doing}), seed ${lossSeed}`,
