@@ -17,6 +17,7 @@ export interface AtomicCommitOptions extends Pick<GroupCommitOptions, 'refusal' 
 interface Entry {
   readonly org: string;
   readonly bytes: number;
+  readonly cost: number;
   readonly enqueuedAtMs: number;
   readonly events: readonly NewEvent[];
   readonly resolve: (results: readonly StoredOrRefused[]) => void;
@@ -77,9 +78,11 @@ export class AtomicCommit implements Service {
     const refused = this.#stopped ? shuttingDown() : (this.#options.refusal?.() ?? null);
     if (refused !== null) return Promise.reject(refused);
     return new Promise((resolve, reject) => {
+      const bytes = bodyBytes + events.length * eventBytes;
       const entry = {
         org: events[0]?.org ?? '',
-        bytes: bodyBytes + events.length * eventBytes,
+        bytes,
+        cost: bytes,
         enqueuedAtMs: this.#options.clock.monotonic(),
         events,
         resolve,

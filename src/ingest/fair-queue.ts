@@ -1,7 +1,10 @@
-/** What waits for the next batch. `bytes` is what it costs in memory, counted against the queue's bound. */
+/** What waits for the next batch. */
 export interface Waiting {
   readonly org: string;
+  /** What it costs in memory, counted against the queue's bound. */
   readonly bytes: number;
+  /** What it costs in time, counted against its org's turn, in any unit: a whole turn is `turnCost`. */
+  readonly cost: number;
   readonly enqueuedAtMs: number;
 }
 
@@ -9,13 +12,14 @@ interface OrgQueue<T> {
   readonly items: T[];
   /** Index of the first item still waiting: shifting an array is linear. */
   head: number;
-  /** Bytes this org may still take in its turn (deficit round robin). */
+  /** What this org may still take in its turn (deficit round robin). */
   credit: number;
   bytes: number;
+  cost: number;
 }
 
-/** What one org may take in its turn, in bytes. */
-export const quantumBytes = 64 * 1024;
+/** What one org may take in its turn. */
+export const turnCost = 256 * 1024;
 
 /**
  * The last eighth of the room is for orgs that hold next to nothing: floods fill the rest, and never take the room that another org's single
@@ -25,7 +29,7 @@ const floodShareMax = 7 / 8;
 const littleShareMax = 1 / 256;
 
 /**
- * First in, first out within an org; between orgs, turns of equal bytes (deficit round robin, Shreedhar and Varghese 1995), so that one
+ * First in, first out within an org; between orgs, turns of equal cost (deficit round robin, Shreedhar and Varghese 1995), so that one
  * org's flood delays another's single event by at most one turn of each. Bounded in bytes over all orgs.
  */
 export class FairQueue<T extends Waiting> {
@@ -33,6 +37,8 @@ export class FairQueue<T extends Waiting> {
   readonly #bytesMax: number;
   #bytes = 0;
   #items = 0;
+  #lastOrg = '';
+  #changedOrgAtMs = -Infinity;
 
   constructor(bytesMax: number) {
     this.#bytesMax = bytesMax;
@@ -52,14 +58,31 @@ export class FairQueue<T extends Waiting> {
     const queue = this.#queues.get(item.org);
     const holdsLittle = (queue?.bytes ?? 0) < littleShareMax * this.#bytesMax;
     if (!holdsLittle && this.#bytes + item.bytes > floodShareMax * this.#bytesMax) return false;
-    if (queue === undefined) this.#queues.set(item.org, { items: [item], head: 0, credit: 0, bytes: item.bytes });
-    else {
+    if (item.org !== this.#lastOrg) {
+      this.#lastOrg = item.org;
+      this.#changedOrgAtMs = item.enqueuedAtMs;
+    }
+    if (queue === undefined) {
+      const { bytes, cost } = item;
+      this.#queues.set(item.org, { items: [item], head: 0, credit: 0, bytes, cost });
+    } else {
       queue.items.push(item);
       queue.bytes += item.bytes;
+      queue.cost += item.cost;
     }
     this.#bytes += item.bytes;
     this.#items++;
     return true;
+  }
+
+  /** Whether items of more than one org have come since then. */
+  isSharedSince(sinceMs: number): boolean {
+    return this.#changedOrgAtMs >= sinceMs;
+  }
+
+  /** How many turns it takes until all that waits of this org has left. */
+  turnsOf(org: string): number {
+    return (this.#queues.get(org)?.cost ?? 0) / turnCost;
   }
 
   /** What leaves, at most, before an item of this org that comes now: turns are equal, so it is as much of every other org as of its own. */
@@ -73,21 +96,27 @@ export class FairQueue<T extends Waiting> {
     };
   }
 
-  /** The next batch: at most `itemsMax` items and, but for a single larger one, `bytesMax` bytes. Orgs left waiting come first next time. */
-  take(itemsMax: number, bytesMax: number): T[] {
+  /**
+   * The next batch: at most `itemsMax` items and, but for a single larger one, `bytesMax` bytes, and of each org no more than in one turn if
+   * `inOneTurn`. Orgs left waiting come first next time.
+   */
+  take(itemsMax: number, bytesMax: number, inOneTurn = false): T[] {
     const batch: T[] = [];
     let bytes = 0;
+    let turns = inOneTurn ? this.#queues.size : Infinity;
     while (this.#items > 0) {
       for (const [org, queue] of this.#queues) {
-        queue.credit += quantumBytes;
+        // What costs more than a turn has several.
+        if (turns-- <= 0 && batch.length > 0) return batch;
+        queue.credit += turnCost;
         for (let item = queue.items[queue.head]; item !== undefined; item = queue.items[queue.head]) {
           if (batch.length === itemsMax || (batch.length > 0 && bytes + item.bytes > bytesMax)) {
             // The turn goes on with the next batch, on what is left of its credit: paid anew each time, it would never end.
-            queue.credit -= quantumBytes;
+            queue.credit -= turnCost;
             return batch;
           }
-          if (item.bytes > queue.credit) break;
-          queue.credit -= item.bytes;
+          if (item.cost > queue.credit) break;
+          queue.credit -= item.cost;
           bytes += item.bytes;
           batch.push(item);
           this.#removeHead(org, queue, item);
@@ -115,6 +144,7 @@ export class FairQueue<T extends Waiting> {
   #removeHead(org: string, queue: OrgQueue<T>, item: T): void {
     queue.head++;
     queue.bytes -= item.bytes;
+    queue.cost -= item.cost;
     this.#bytes -= item.bytes;
     this.#items--;
     if (queue.head === queue.items.length) {

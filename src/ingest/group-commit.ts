@@ -32,6 +32,7 @@ export type StoredOrRefused =
 interface Entry {
   readonly org: string;
   readonly bytes: number;
+  readonly cost: number;
   readonly enqueuedAtMs: number;
   readonly event: NewEvent;
   /** The event's place among those of its request. */
@@ -43,6 +44,14 @@ interface Entry {
 const entryBytes = 2_048;
 /** The same of one of many in a request: the entry, the event, its outcome. */
 const sharedEntryBytes = 1_024;
+/**
+ * What an event costs of its org's turn besides its payload's bytes: a request of its own takes the event loop much longer than the storage. A turn
+ * is about 30 small requests or 200 small events of batches, a few milliseconds.
+ */
+const requestCost = 8_192;
+const sharedCost = 1_024;
+/** For so long after events of several orgs have come, none of them gets more than its turn of a batch, lest the others wait for it. */
+const sharedMs = 30_000;
 
 export class GroupCommit implements Service {
   readonly name = 'group commit';
@@ -91,8 +100,9 @@ export class GroupCommit implements Service {
     return new Promise((settle) => {
       const bytes = heldBytes(event.payload) + entryBytes;
       const enqueuedAtMs = this.#options.clock.monotonic();
-      const entry = { org: event.org, bytes, enqueuedAtMs, event, index: 0, settle };
-      if (this.#waitsTooLong(event.org) || !this.#queue.add(entry)) settle({ refused: this.#full() });
+      const cost = event.payload.length + requestCost;
+      const entry = { org: event.org, bytes, cost, enqueuedAtMs, event, index: 0, settle };
+      if (this.#waitsTooLong(event.org) || !this.#queue.add(entry)) settle({ refused: this.#full(event.org) });
       else this.#writing ??= this.#writeAll();
     });
   }
@@ -117,9 +127,10 @@ export class GroupCommit implements Service {
       };
       for (const [index, event] of events.entries()) {
         const bytes = event.payload.length + shareBytes;
-        const entry = { org: event.org, bytes, enqueuedAtMs, event, index, settle };
+        const cost = event.payload.length + sharedCost;
+        const entry = { org: event.org, bytes, cost, enqueuedAtMs, event, index, settle };
         if (!this.#waitsTooLong(event.org) && this.#queue.add(entry)) continue;
-        const refusal = this.#full();
+        const refusal = this.#full(event.org);
         if (index === 0) return reject(refusal);
         for (let rest = index; rest < events.length; rest++) settle({ refused: refusal }, rest);
         break;
@@ -136,16 +147,27 @@ export class GroupCommit implements Service {
   /** Whether an event of this org that comes now would be too old before its turn. Never with less than a batch before it. */
   #waitsTooLong(org: string): boolean {
     const { items, bytes } = this.#queue.ahead(org);
-    return this.#drain.msFor(Math.floor(this.#batches(items, bytes))) > this.#options.queueAgeMsMax;
+    const batches = Math.max(this.#batches(items, bytes), this.#turns(org));
+    return this.#drain.msFor(Math.floor(batches)) > this.#options.queueAgeMsMax;
   }
 
   #batches(items: number, bytes: number): number {
     return Math.max(items / this.#options.batchEventsMax(), bytes / this.#options.batchBytesMax);
   }
 
+  /** Batches that hold no more than a turn of what waits of this org. */
+  #turns(org: string): number {
+    return this.#isShared() ? this.#queue.turnsOf(org) : 0;
+  }
+
+  #isShared(): boolean {
+    return this.#queue.isSharedSince(this.#options.clock.monotonic() - sharedMs);
+  }
+
   /** Told to come again when all that waits now is gone, and the batch that is being written. */
-  #full(what = 'too many events are waiting to be stored'): Problem {
-    return overloaded(what, this.#drain.secondsFor(1 + this.#batches(this.#queue.size, this.#queue.bytes)));
+  #full(org: string, what = 'too many events are waiting to be stored'): Problem {
+    const batches = Math.max(this.#batches(this.#queue.size, this.#queue.bytes), this.#turns(org));
+    return overloaded(what, this.#drain.secondsFor(1 + batches));
   }
 
   async #writeAll(): Promise<void> {
@@ -155,7 +177,8 @@ export class GroupCommit implements Service {
     });
     let settle: (() => void) | null = null;
     while (this.#queue.size > 0) {
-      const batch = this.#queue.take(this.#options.batchEventsMax(), this.#options.batchBytesMax);
+      const { batchEventsMax, batchBytesMax } = this.#options;
+      const batch = this.#queue.take(batchEventsMax(), batchBytesMax, this.#isShared());
       const storing = this.#store(batch);
       // Answers to the batch before are rendered while the storage is already at work on this one.
       if (settle !== null) setImmediate(settle);
@@ -186,7 +209,10 @@ export class GroupCommit implements Service {
     const { clock, queueAgeMsMax } = this.#options;
     this.#cancelAgeCheck = clock.after(queueAgeMsMax / 4, () => {
       for (const entry of this.#queue.takeOlder(clock.monotonic() - queueAgeMsMax)) {
-        entry.settle({ refused: this.#full('the event waited too long for its turn to be stored') }, entry.index);
+        entry.settle(
+          { refused: this.#full(entry.org, 'the event waited too long for its turn to be stored') },
+          entry.index,
+        );
       }
       this.#checkAges();
     });

@@ -1,29 +1,31 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
-import { FairQueue, quantumBytes } from '../../src/ingest/fair-queue.js';
+import { FairQueue, turnCost } from '../../src/ingest/fair-queue.js';
 
 interface Item {
   readonly org: string;
   readonly bytes: number;
+  readonly cost: number;
   readonly enqueuedAtMs: number;
   readonly number: number;
 }
 
 const orgs = ['a', 'b', 'c', 'd'];
-const sizes = fc.oneof(fc.integer({ min: 1, max: 3_000 }), fc.integer({ min: 1, max: 5 * quantumBytes }));
+const sizes = fc.oneof(fc.integer({ min: 1, max: 3_000 }), fc.integer({ min: 1, max: 5 * turnCost }));
 const adding = fc.record({ kind: fc.constant('add' as const), org: fc.constantFrom(...orgs), bytes: sizes });
 const taking = fc.record({
   kind: fc.constant('take' as const),
   itemsMax: fc.integer({ min: 1, max: 40 }),
-  bytesMax: fc.integer({ min: 1, max: 8 * quantumBytes }),
+  inOneTurn: fc.boolean(),
+  bytesMax: fc.integer({ min: 1, max: 8 * turnCost }),
 });
 const expiring = fc.record({ kind: fc.constant('expire' as const), ageMs: fc.integer({ min: 0, max: 60 }) });
 const steps = fc.array(
   fc.oneof({ weight: 8, arbitrary: adding }, { weight: 2, arbitrary: taking }, { weight: 1, arbitrary: expiring }),
   { maxLength: 200 },
 );
-const bytesMax = 40 * quantumBytes;
+const bytesMax = 40 * turnCost;
 
 describe('the fair queue', () => {
   it('keeps the order within an org, its bounds, and every item exactly once, whatever comes and goes', () => {
@@ -40,7 +42,7 @@ describe('the fair queue', () => {
         };
         for (const [now, step] of all.entries()) {
           if (step.kind === 'add') {
-            const item = { org: step.org, bytes: step.bytes, enqueuedAtMs: now, number: now };
+            const item = { org: step.org, bytes: step.bytes, cost: step.bytes, enqueuedAtMs: now, number: now };
             const free = bytesMax - sum(waiting);
             const ofOrg = sum(waiting.filter(({ org }) => org === item.org));
             const isReserved = free - item.bytes < bytesMax / 8;
@@ -48,7 +50,7 @@ describe('the fair queue', () => {
             assert.equal(queue.add(item), fits);
             if (fits) waiting.push(item);
           } else if (step.kind === 'take') {
-            const batch = queue.take(step.itemsMax, step.bytesMax);
+            const batch = queue.take(step.itemsMax, step.bytesMax, step.inOneTurn);
             assert.ok(batch.length <= step.itemsMax);
             assert.ok(batch.length === 1 || sum(batch) <= step.bytesMax);
             assert.ok(batch.length > 0 || waiting.length === 0);
@@ -72,7 +74,7 @@ describe('the fair queue', () => {
 
   it('fills a batch as far as its bounds and what waits allow', () => {
     const queue = new FairQueue<Item>(bytesMax);
-    for (let number = 0; number < 10; number++) queue.add({ org: 'a', bytes: 10, enqueuedAtMs: 0, number });
+    for (let number = 0; number < 10; number++) queue.add({ org: 'a', bytes: 10, cost: 10, enqueuedAtMs: 0, number });
     assert.equal(queue.take(4, 1_000).length, 4);
     assert.equal(queue.take(100, 35).length, 3);
     assert.equal(queue.take(100, 1_000).length, 3);
@@ -81,25 +83,26 @@ describe('the fair queue', () => {
 
   it('delays the single event of one org by at most one turn of each flooding org, however small the batches are', () => {
     const flood = fc.record({
-      floods: fc.array(fc.integer({ min: 100, max: 2 * quantumBytes }), { minLength: 1, maxLength: 5 }),
-      bytes: fc.integer({ min: 1, max: quantumBytes }),
+      floods: fc.array(fc.integer({ min: 100, max: 2 * turnCost }), { minLength: 1, maxLength: 5 }),
+      bytes: fc.integer({ min: 1, max: turnCost }),
       takenBefore: fc.integer({ min: 0, max: 20 }),
       itemsMax: fc.integer({ min: 1, max: 1_000 }),
-      bytesMax: fc.integer({ min: 1, max: 10 * quantumBytes }),
+      bytesMax: fc.integer({ min: 1, max: 10 * turnCost }),
+      inOneTurn: fc.boolean(),
     });
     fc.assert(
-      fc.property(flood, ({ floods, bytes, takenBefore, itemsMax, bytesMax: batchBytesMax }) => {
+      fc.property(flood, ({ floods, bytes, takenBefore, itemsMax, bytesMax: batchBytesMax, inOneTurn }) => {
         const queue = new FairQueue<Item>(Infinity);
         for (const [org, size] of floods.entries()) {
-          for (let number = 0; number * size < 60 * quantumBytes; number++) {
-            queue.add({ org: `flood ${org}`, bytes: size, enqueuedAtMs: 0, number });
+          for (let number = 0; number * size < 60 * turnCost; number++) {
+            queue.add({ org: `flood ${org}`, bytes: size, cost: size, enqueuedAtMs: 0, number });
           }
         }
-        for (let i = 0; i < takenBefore; i++) queue.take(itemsMax, batchBytesMax);
-        queue.add({ org: 'single', bytes, enqueuedAtMs: 0, number: 0 });
+        for (let i = 0; i < takenBefore; i++) queue.take(itemsMax, batchBytesMax, inOneTurn);
+        queue.add({ org: 'single', bytes, cost: bytes, enqueuedAtMs: 0, number: 0 });
         const ahead = new Map<string, number>();
         for (;;) {
-          const batch = queue.take(itemsMax, batchBytesMax);
+          const batch = queue.take(itemsMax, batchBytesMax, inOneTurn);
           const own = batch.findIndex(({ org }) => org === 'single');
           for (const item of own === -1 ? batch : batch.slice(0, own)) {
             ahead.set(item.org, (ahead.get(item.org) ?? 0) + item.bytes);
@@ -108,10 +111,40 @@ describe('the fair queue', () => {
         }
         for (const [org, size] of floods.entries()) {
           const before = ahead.get(`flood ${org}`) ?? 0;
-          assert.ok(before <= quantumBytes + size, `${before} bytes of one flood went ahead`);
+          assert.ok(before <= turnCost + size, `${before} bytes of one flood went ahead`);
         }
       }),
       { numRuns: 200 },
+    );
+  });
+
+  it('takes no more than a turn of each org, if told to, and at least one item', () => {
+    const queue = new FairQueue<Item>(Infinity);
+    const cost = turnCost / 4;
+    for (let number = 0; number < 10; number++) {
+      for (const org of ['a', 'b']) queue.add({ org, bytes: 1, cost, enqueuedAtMs: 0, number });
+    }
+    const orgsOf = (items: readonly Item[]): string => items.map(({ org }) => org).join('');
+    assert.equal(orgsOf(queue.take(100, 100, true)), 'aaaabbbb');
+    assert.equal(orgsOf(queue.take(2, 100, true)), 'aa');
+    assert.equal(orgsOf(queue.take(100, 100, true)), 'aabbbb');
+    assert.equal(orgsOf(queue.take(100, 100)), 'aabb');
+    queue.add({ org: 'large', bytes: 1, cost: 5 * turnCost, enqueuedAtMs: 0, number: 0 });
+    assert.equal(queue.take(100, 100, true).length, 1);
+  });
+
+  it('knows whether several orgs have come of late, and how many turns one of them needs', () => {
+    const queue = new FairQueue<Item>(Infinity);
+    const add = (org: string, enqueuedAtMs: number) =>
+      queue.add({ org, bytes: 1, cost: turnCost / 2, enqueuedAtMs, number: 0 });
+    add('a', 10);
+    add('b', 20);
+    add('b', 30);
+    assert.equal(queue.isSharedSince(20), true);
+    assert.equal(queue.isSharedSince(21), false);
+    assert.deepEqual(
+      ['a', 'b', 'c'].map((org) => queue.turnsOf(org)),
+      [0.5, 1, 0],
     );
   });
 
@@ -120,12 +153,12 @@ describe('the fair queue', () => {
       const queue = new FairQueue<Item>(1_000_000);
       for (let turn = 0; turn < 3; turn++) {
         for (let i = 0; i < floods; i++) {
-          while (queue.add({ org: `flood ${i}`, bytes: 1_000, enqueuedAtMs: 0, number: 0 }));
+          while (queue.add({ org: `flood ${i}`, bytes: 1_000, cost: 1_000, enqueuedAtMs: 0, number: 0 }));
         }
       }
       assert.ok(queue.bytes > 850_000, `${floods} floods may use the most of it`);
-      assert.ok(queue.add({ org: 'single', bytes: 1_000, enqueuedAtMs: 0, number: 0 }));
-      assert.ok(!queue.add({ org: 'flood 0', bytes: 10_000, enqueuedAtMs: 0, number: 0 }));
+      assert.ok(queue.add({ org: 'single', bytes: 1_000, cost: 1_000, enqueuedAtMs: 0, number: 0 }));
+      assert.ok(!queue.add({ org: 'flood 0', bytes: 10_000, cost: 10_000, enqueuedAtMs: 0, number: 0 }));
     }
   });
 
@@ -133,7 +166,7 @@ describe('the fair queue', () => {
     const queue = new FairQueue<Item>(Infinity);
     let taken = 0;
     for (let number = 0; number < 10_000; number++) {
-      queue.add({ org: 'a', bytes: 1, enqueuedAtMs: number, number });
+      queue.add({ org: 'a', bytes: 1, cost: 1, enqueuedAtMs: number, number });
       if (number % 3 === 0) continue;
       for (const item of queue.take(1, 10)) assert.equal(item.number, taken++);
     }
