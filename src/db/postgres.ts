@@ -7,11 +7,11 @@ import type { PoolStats } from './session-pool.js';
 import type { PostgresListenerOptions } from './postgres-listener.js';
 import { PrimaryConnector } from './postgres-primary.js';
 import { budgetWarning, durabilityWarning, listenThroughPooler, pooledWithoutListen } from './server-check.js';
-import { poolerRefusal, serverRefusal, untrackedStatements } from './server-check.js';
+import { serverRefusal } from './server-check.js';
 import { SessionPool } from './session-pool.js';
 import type { RunText } from './sql/server.js';
 import { forgetsStatements } from './wire-errors.js';
-import { readPoolerFacts, readServerFacts } from './sql/server.js';
+import { readServerFacts, tracksStatements } from './sql/server.js';
 import type { WireSession } from './wire-session.js';
 
 export interface PostgresOptions {
@@ -60,6 +60,8 @@ export class PostgresDatabase implements Database {
   readonly #onLog: PostgresOptions['onLog'];
   /** All connections of this process, the one that listens included. */
   readonly #connectionsMax: number;
+  /** Until it is known how a pooler treats them, if there is one. */
+  #namesStatements = true;
   #closing: Promise<void> | undefined;
 
   /** Use `openPostgres`. */
@@ -76,7 +78,8 @@ export class PostgresDatabase implements Database {
     const address = parsePostgresUrl(url);
     this.#connector = new PrimaryConnector(address);
     this.#hasListenUrl = listenUrl !== undefined;
-    const limits = { clock, waitersMax, waitMsMax, open: () => this.#connector.open({ clock, stallMsMax }) };
+    const sessionOptions = { clock, stallMsMax, namesStatements: () => this.#namesStatements };
+    const limits = { clock, waitersMax, waitMsMax, open: () => this.#connector.open(sessionOptions) };
     const direct = new PrimaryConnector(listenUrl === undefined ? address : parsePostgresUrl(listenUrl));
     const openListener: PostgresListenerOptions['open'] = async (onNotification) => {
       const session = await direct.open({ clock, stallMsMax, onNotification });
@@ -107,21 +110,20 @@ export class PostgresDatabase implements Database {
     const { isPooled } = this.#connector;
     // How many connections a pooler makes of them, it knows alone.
     const connections = isPooled ? 0 : this.#connectionsMax;
-    const refusal = serverRefusal(facts, connections) ?? (isPooled ? await this.#poolerRefusal() : null);
+    const refusal = serverRefusal(facts, connections);
     if (refusal !== null) throw new StorageError('sql', refusal);
+    if (isPooled) this.#namesStatements = await this.#tracksStatements();
     const pooler = isPooled && !this.#hasListenUrl ? pooledWithoutListen : null;
     for (const warning of [durabilityWarning(facts), budgetWarning(facts, connections), pooler]) {
       if (warning !== null) this.#onLog(`WARNING: ${warning}`);
     }
   }
 
-  async #poolerRefusal(): Promise<string | null> {
+  async #tracksStatements(): Promise<boolean> {
     try {
-      const one = await this.#pool.transaction({ role: 'owner' }, readPoolerFacts);
-      return poolerRefusal(one, await this.#ingestLane.transaction({ role: 'owner' }, readPoolerFacts));
+      return await this.#pool.transaction({ role: 'owner' }, tracksStatements);
     } catch (error) {
-      // One client met the statement that another had prepared.
-      if (error instanceof StorageError && forgetsStatements(error.cause)) return untrackedStatements;
+      if (error instanceof StorageError && forgetsStatements(error.cause)) return false;
       throw error;
     }
   }

@@ -1,5 +1,5 @@
 /** What there is to say, at the start, of the PostgreSQL server that a node is given: pure functions from what it says of itself to sentences. */
-import type { PoolerFacts, ServerFacts } from './sql/server.js';
+import type { ServerFacts } from './sql/server.js';
 
 const oldestVersion = 150_000;
 /** Connections that are left to everybody else: people, backups, monitoring. */
@@ -57,19 +57,6 @@ export function budgetWarning(facts: ServerFacts, sessions: number): string | nu
     `${Math.max(0, free)}: some requests may get 503; raise max_connections, or lower SLUICE_DB_POOL on every node.`
   );
 }
-
-/**
- * Why a pooler cannot be used, from what two of its clients saw, one after the other; null if it can. Where both saw the same session of the
- * server, it is shared between transactions, and statements have to be prepared on each.
- */
-export function poolerRefusal(one: PoolerFacts, other: PoolerFacts): string | null {
-  const isShared = one.serverProcess === other.serverProcess;
-  return isShared && (one.keepsNames || other.keepsNames) ? untrackedStatements : null;
-}
-
-export const untrackedStatements =
-  'DATABASE_URL leads to a pooler that shares sessions between transactions and does not keep track of prepared statements; give PgBouncer 1.21 or ' +
-  'newer max_prepared_statements = 200, or name the PostgreSQL server itself.';
 
 export const pooledWithoutListen =
   'DATABASE_URL leads to a pooler and SLUICE_LISTEN_URL is not set: what other nodes store is found by looking every 5 s; set it to the address ' +

@@ -19,6 +19,8 @@ export interface WireSessionOptions {
   /** A session that has made no progress because the disk makes none is given up only after `diskMsMax`. */
   readonly waitsForDisk?: () => boolean;
   readonly onNotification?: (channel: string, payload: string) => void;
+  /** False: statements are prepared anew each time, without a name, for whatever session of the server a pooler has chosen. Default true. */
+  readonly namesStatements?: () => boolean;
 }
 
 const diskMsMax = 30_000;
@@ -182,7 +184,8 @@ export class WireSession {
     values: readonly unknown[] = [],
     begin: readonly string[] | null = null,
   ): Promise<pg.QueryResult> {
-    const query = { name, text, values: [...values] };
+    const isNamed = this.#options.namesStatements?.() !== false;
+    const query = { name: isNamed ? name : '', text, values: [...values], queryMode: 'extended' };
     return this.#step('unavailable', begin === null ? query : new FirstStatement(begin, query));
   }
 

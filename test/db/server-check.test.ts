@@ -3,7 +3,7 @@ import { after, it } from 'node:test';
 import { Client as Superuser } from 'pg';
 import { systemClock } from '../../src/clock.js';
 import { openPostgres } from '../../src/db/postgres.js';
-import { budgetWarning, durabilityWarning, poolerRefusal, serverRefusal } from '../../src/db/server-check.js';
+import { budgetWarning, durabilityWarning, serverRefusal } from '../../src/db/server-check.js';
 import type { ServerFacts } from '../../src/db/sql/server.js';
 import { startOwnPostgresServer } from '../support/postgres-server.js';
 
@@ -50,16 +50,6 @@ it('names each setting that makes a receipt weaker than an operator may think', 
   assert.match(warned({ synchronousStandbyNames: 'a', synchronousCommit: 'local' }), /is local, .*"fsync"/);
   assert.match(warned({ synchronousStandbyNames: 'a', synchronousCommit: 'remote_write' }), /"fsync"/);
   assert.match(warned({ synchronousStandbyNames: 'a', walSendersMax: 0 }), /max_wal_senders is 0/);
-});
-
-it('refuses a pooler only where it shares sessions and leaves the names of statements as they are', () => {
-  const [shared, own] = [
-    { keepsNames: true, serverProcess: 7 },
-    { keepsNames: true, serverProcess: 8 },
-  ];
-  assert.match(poolerRefusal(shared, shared) ?? '', /max_prepared_statements = 200/);
-  assert.equal(poolerRefusal(shared, own), null);
-  assert.equal(poolerRefusal({ ...shared, keepsNames: false }, { ...shared, keepsNames: false }), null);
 });
 
 const server = await startOwnPostgresServer(['fsync=off', 'max_connections=20']);

@@ -16,22 +16,24 @@ export interface PgbouncerOptions {
   /** Connections to the server, at most, for each database. */
   readonly poolSize: number;
   readonly mode: 'transaction' | 'session';
-  /** Zero: named statements are not kept track of. */
+  /** Zero, as every version before 1.21: named statements are not kept track of. */
   readonly preparedMax: number;
 }
 
 /** It keeps track of named statements from this version on. */
-const versionMin = [1, 21] as const;
+const trackingMin = [1, 21] as const;
 const readyMsMax = 10_000;
 
 /** Why what goes through PgBouncer cannot be shown on this machine; false if it can. */
 export const withoutPgbouncer: string | false =
-  pgbouncerProgram() === null ? 'NOT TESTED: there is no PgBouncer of 1.21 or newer on this machine' : false;
+  findPgbouncer() === null ? 'NOT TESTED: there is no PgBouncer on this machine' : false;
+/** Whether the one here can keep track of named statements. */
+export const pgbouncerTracks = findPgbouncer()?.tracks === true;
 
 /** A PgBouncer in front of the server on `serverPort`, for the user `sluice`. Only where `withoutPgbouncer` is false. */
 export async function startPgbouncer(serverPort: number, options: PgbouncerOptions): Promise<Pgbouncer> {
-  const program = pgbouncerProgram();
-  if (program === null) throw new Error('there is no PgBouncer');
+  const found = findPgbouncer();
+  if (found === null) throw new Error('there is no PgBouncer');
   const folder = mkdtempSync(join(tmpdir(), 'sluice-pgbouncer-'));
   const port = await freePort();
   const [users, config, logFile] = ['users', 'ini', 'log'].map((name) => join(folder, name)) as [
@@ -52,14 +54,14 @@ auth_type = trust
 auth_file = ${users}
 pool_mode = ${options.mode}
 default_pool_size = ${options.poolSize}
-max_prepared_statements = ${options.preparedMax}
+${found.tracks ? `max_prepared_statements = ${options.preparedMax}` : ''}
 max_client_conn = 500
 `,
   );
   const user = unprivilegedUser();
   if (user) for (const path of [folder, users, config]) chownSync(path, user.uid, user.gid);
   const log = openSync(logFile, 'a');
-  const child = spawn(program, [config], { ...user, cwd: folder, stdio: ['ignore', log, log] });
+  const child = spawn(found.program, [config], { ...user, cwd: folder, stdio: ['ignore', log, log] });
   closeSync(log);
   const gone = once(child, 'exit');
   const isGone = (): boolean => child.exitCode !== null || child.signalCode !== null;
@@ -97,14 +99,15 @@ async function answers(url: string): Promise<boolean> {
 }
 
 /** `SLUICE_TEST_PGBOUNCER`, or the one on PATH. */
-function pgbouncerProgram(): string | null {
+function findPgbouncer(): { readonly program: string; readonly tracks: boolean } | null {
   for (const program of [process.env['SLUICE_TEST_PGBOUNCER'], 'pgbouncer', '/usr/sbin/pgbouncer']) {
     if (program === undefined || program === '') continue;
     try {
       const text = execFileSync(program, ['--version'], { stdio: 'pipe' }).toString();
       const [, major = '0', minor = '0'] = /(\d+)\.(\d+)/.exec(text) ?? [];
-      const [majorMin, minorMin] = versionMin;
-      if (Number(major) > majorMin || (Number(major) === majorMin && Number(minor) >= minorMin)) return program;
+      const [majorMin, minorMin] = trackingMin;
+      const tracks = Number(major) > majorMin || (Number(major) === majorMin && Number(minor) >= minorMin);
+      return { program, tracks };
     } catch {
       continue;
     }

@@ -47,22 +47,13 @@ export async function readServerFacts(run: RunText): Promise<ServerFacts> {
   };
 }
 
-/** How a pooler treats what a session of the server remembers. */
-export interface PoolerFacts {
-  /** Statements are prepared under the names that they are given, so nobody prepares them again on another session of the server. */
-  readonly keepsNames: boolean;
-  readonly serverProcess: number;
-}
-
-const poolerStatement = {
-  name: 'pooler_facts',
-  text: `
-    SELECT EXISTS (SELECT FROM pg_prepared_statements WHERE name = 'pooler_facts') AS keeps_names,
-      pg_backend_pid() AS server_process`,
-};
-
-export async function readPoolerFacts(tx: Transaction): Promise<PoolerFacts> {
-  const { rows } = await tx.query<{ keeps_names: boolean; server_process: number }>(poolerStatement);
-  const [row] = rows;
-  return { keepsNames: row?.keeps_names !== false, serverProcess: row?.server_process ?? 0 };
+/**
+ * Whether a pooler keeps track of statements that are prepared by name: then the server has them under names of the pooler's own. Rejects where
+ * another client has prepared this very statement on the same session of the server, which then no pooler has kept track of.
+ */
+export async function tracksStatements(tx: Transaction): Promise<boolean> {
+  const name = 'pooler_tracks_statements';
+  const text = `SELECT EXISTS (SELECT FROM pg_prepared_statements WHERE name = '${name}') AS has_name`;
+  const { rows } = await tx.query<{ has_name: boolean }>({ name, text });
+  return rows[0]?.has_name === false;
 }
