@@ -51,9 +51,9 @@ describe(
       return db;
     };
 
-    /** Ends the server's side of every session that runs or last ran a text like `pattern`; waits until there is one. */
+    /** Ends the server's side of every session that runs a text like, or is in a transaction where it was the last, `pattern`; waits until there is one. */
     const terminate = async (pattern: string): Promise<void> => {
-      const text = `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE $1 AND pid <> pg_backend_pid() AND datname = current_database()`;
+      const text = `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE $1 AND pid <> pg_backend_pid() AND state <> 'idle' AND datname = current_database()`;
       while ((await admin.query(text, [pattern])).rowCount === 0);
     };
 
