@@ -118,52 +118,6 @@ describe(`${writers} writers on ${sharedOrgs} shared orgs`, { skip }, () => {
   }
 });
 
-describe(`a reader of several logs, while ${writers} writers commit`, { skip }, () => {
-  if (storage === null) return;
-  it('that asks for what lies above the last position it saw misses no event', async () => {
-    const logs = await Promise.all(Array.from({ length: writers + 1 }, () => openTestLog(storage)));
-    const [reader = assert.fail(), ...writing] = logs;
-    try {
-      const orgs = await reader.addOrgs(8);
-      let done = false;
-      const reading = readAll(reader.database, orgs, () => done);
-      await Promise.all(
-        writing.map(({ database }) =>
-          write(database, orgs, batchesPerWriter, (error) => {
-            throw error;
-          }),
-        ),
-      );
-      done = true;
-      const { seen, rounds } = await reading;
-      assert.ok(rounds > 20, `only ${rounds} looks`);
-      for (const org of orgs) {
-        const all = (await reader.lines(org)).map((line) => line.position);
-        assert.deepEqual(seen.get(org), all);
-      }
-    } finally {
-      await Promise.all(logs.map((log) => log.close()));
-    }
-  });
-});
-
-/** Looks, again and again, at what lies above the last position it saw of each org; once more after `isDone`. */
-async function readAll(database: Database, orgs: readonly string[], isDone: () => boolean) {
-  const seen = new Map<string, number[]>(orgs.map((org) => [org, []]));
-  const text = 'SELECT position FROM events WHERE org = $1 AND position > $2 ORDER BY position';
-  let rounds = 0;
-  for (let last = false; !last; rounds++) {
-    last = isDone();
-    for (const [org, positions] of seen) {
-      const scope = { role: 'app', org, priority: 'read' } as const;
-      const values = [org, positions.at(-1) ?? 0];
-      const { rows } = await database.query<{ position: string }>(scope, { name: 'test_above', text }, values);
-      positions.push(...rows.map((row) => Number(row.position)));
-    }
-  }
-  return { seen, rounds };
-}
-
 /** Writes batches with one event each for many of `orgs`, in random order. Returns the org of each event that is stored. */
 async function write(
   database: Database,
