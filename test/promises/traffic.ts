@@ -1,8 +1,12 @@
 import { randomBytes, randomInt } from 'node:crypto';
+import { setTimeout as pause } from 'node:timers/promises';
 import type { Answer, Client } from '../support/client.js';
 import type { Sending, Stored } from './ledger.js';
 
-/** Clients that send until the node is gone, and note what they were told. */
+/** How long a client that was refused waits: less than it is told to, so that it is there when the first event is taken again. */
+const pauseMs = 20;
+
+/** Clients that send until the node is gone, and note what they were told. Any other answer than a receipt or a 503 that says when to come again fails them. */
 export class Traffic {
   readonly sendings: Sending[] = [];
   #onReceipt: () => void = () => {};
@@ -22,9 +26,24 @@ export class Traffic {
         const alive = await Promise.all(Array.from({ length: copies }, () => send(client, sending)));
         if (sending.receipts.length > 0) this.#onReceipt();
         if (alive.includes(false)) return;
+        if (sending.receipts.length === 0) await pause(pauseMs);
       }
     };
     await Promise.all(Array.from({ length: clients }, (_, i) => sendAll(i)));
+  }
+
+  /** Sends one event after the other until one is taken. Resolves with the time that took, or with null after `msMax`. */
+  async sendUntilTaken(client: Client, msMax: number): Promise<number | null> {
+    const startedAtMs = performance.now();
+    for (;;) {
+      const sending = newSending(true);
+      this.sendings.push(sending);
+      await send(client, sending);
+      const tookMs = performance.now() - startedAtMs;
+      if (sending.receipts.length > 0) return tookMs;
+      if (tookMs > msMax) return null;
+      await pause(pauseMs);
+    }
   }
 
   /** Resolves when `count` more receipts have come. */
@@ -97,22 +116,31 @@ function newSending(wantsDedupId: boolean): Sending {
   return { token, payload, dedupId: wantsDedupId ? `id ${token}` : null, receipts: [], unknown: false };
 }
 
+/** What a client of a node that was killed sees: its connection is reset, closed, or refused. */
+const cutCodes = new Set(['ECONNRESET', 'ECONNREFUSED', 'EPIPE', 'UND_ERR_SOCKET']);
+
+function isCut(error: unknown): boolean {
+  const { code } = (error instanceof TypeError ? (error.cause ?? {}) : {}) as { code?: unknown };
+  return typeof code === 'string' && cutCodes.has(code);
+}
+
 /** False if the node did not answer. */
 async function send(client: Client, sending: Sending): Promise<boolean> {
   let answer: Answer;
   try {
     answer = await post(client, sending);
-  } catch {
+  } catch (error) {
+    if (!isCut(error)) throw error;
     sending.unknown = true;
     return false;
   }
-  const { status, json, text } = answer;
+  const { status, json, text, headers } = answer;
   if (status === 201 || status === 200) {
     sending.receipts.push({ status, id: json.id, receivedAt: json.received_at });
+  } else if (status !== 503 || !(Number(headers.get('retry-after')) >= 1)) {
+    throw new Error(`${sending.token} was answered ${status}, Retry-After ${headers.get('retry-after')}: ${text}`);
   } else if (json?.code === 'outcome_unknown') {
     sending.unknown = true;
-  } else if (status !== 503) {
-    throw new Error(`${sending.token} was answered ${status} ${text}`);
   }
   return true;
 }
