@@ -50,8 +50,9 @@ export async function streamEvents({ world, tenant, path, target, draw, pick }: 
   if (event === undefined) return;
   const following = tenant.events.slice(tenant.events.indexOf(event) + 1, draw % 20);
   world.requests++;
-  tenant.spent.read++;
-  const source = await EventSource.open(tenant.org.client, `?after=${event.id}`);
+  const { client, spent } = tenant.nextNode();
+  spent.read++;
+  const source = await EventSource.open(client, `?after=${event.id}`);
   const events = await source.take(following.length);
   source.close();
   assert.deepEqual(

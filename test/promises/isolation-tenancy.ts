@@ -155,7 +155,7 @@ export async function openToAll({ world, tenant, path }: Turn): Promise<void> {
 
 /** What the program tells of itself, with examples that look like somebody's: whoever asks gets the same as who is nobody. */
 export async function sameForAll({ tenant, path }: Turn): Promise<void> {
-  const { client } = tenant.org;
+  const { client } = tenant.nextNode();
   const [own, nobodys] = await Promise.all([client.get(path), new Client(client.address, null).get(path)]);
   assert.equal(own.status, 200);
   assert.ok(own.text === nobodys.text, `${path} depends on who asks`);

@@ -15,6 +15,13 @@ export interface SentEvent {
 /** Where an event of a tenant is: the states of its inbox. */
 export type Place = 'pending' | 'leased' | 'delivered';
 
+/** The tenant at one node, which has buckets of its own. */
+export interface TenantAtNode {
+  readonly client: Client;
+  /** Tokens spent, by bucket. */
+  readonly spent: Record<'write' | 'read' | 'consume', number>;
+}
+
 /** One org as it must look from inside: whatever another org does, its replies follow from this alone. */
 export class Tenant {
   /** In everything that the org writes. */
@@ -32,26 +39,40 @@ export class Tenant {
   /** Ids of erasures that were asked for. */
   readonly erasures: string[] = [];
   readonly cursors: { readonly path: string; readonly cursor: string }[] = [];
-  /** Tokens spent, by bucket. */
-  readonly spent = { write: 0, read: 0, consume: 0 };
   readonly startedAtMs = performance.now();
+  readonly #nodes: readonly TenantAtNode[];
+  #turns = 0;
 
   private constructor(
     readonly org: TestOrg,
     readonly burst: number,
-  ) {}
+    addresses: readonly string[],
+  ) {
+    this.#nodes = addresses.map((address) => ({
+      client: new Client(address, org.key),
+      spent: { write: 0, read: 0, consume: 0 },
+    }));
+  }
 
-  /** An org with a limit that no other org has, and that refills too slowly to hide anybody else's use. */
-  static async create(address: string): Promise<Tenant> {
+  /** An org with a limit that no other org has, and that refills too slowly to hide anybody else's use. Its requests go to the nodes in turn. */
+  static async create(addresses: readonly string[]): Promise<Tenant> {
+    const [address = ''] = addresses;
     const admin = new Client(address, adminToken);
     const burst = randomInt(1_000_000, 2_000_000);
     const { json } = await admin.post('/v1/orgs', { name: 'to be named', tier: 'enterprise' });
     const org = { id: json.id, key: json.key, keyId: json.key_id, client: new Client(address, json.key) };
-    const tenant = new Tenant(org, burst);
+    const tenant = new Tenant(org, burst, addresses);
     const change = { name: `org ${tenant.canary}`, limits: { rate_per_minute: 1, burst } };
     assert.equal((await admin.call('PATCH', `/v1/orgs/${org.id}`, change)).status, 200);
     tenant.keys.set(org.keyId, { name: 'first key' });
     return tenant;
+  }
+
+  /** Where its next request goes. */
+  nextNode(): TenantAtNode {
+    const node = this.#nodes[this.#turns++ % this.#nodes.length];
+    assert.ok(node !== undefined);
+    return node;
   }
 
   in(place: Place): string[] {

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import type { BucketClass } from '../../src/admission/rate-limit.js';
 import type { Answer } from '../support/client.js';
 import { Ownership } from './isolation-tenant.js';
-import type { Tenant } from './isolation-tenant.js';
+import type { Tenant, TenantAtNode } from './isolation-tenant.js';
 
 export interface Sent {
   readonly method: string;
@@ -11,7 +11,7 @@ export interface Sent {
   readonly headers?: Record<string, string>;
 }
 
-/** Several tenants on one server. Every reply to one of them is searched for what is another's. */
+/** Several tenants on the same nodes. Every reply to one of them is searched for what is another's. */
 export class World {
   readonly #ownership: Ownership;
   requests = 0;
@@ -34,10 +34,11 @@ export class World {
     tokens = 1,
   ): Promise<Answer> {
     this.requests++;
-    if (bucket !== null) tenant.spent[bucket] += tokens;
-    const answer = await tenant.org.client.call(method, path, body, headers);
+    const { client, spent } = tenant.nextNode();
+    if (bucket !== null) spent[bucket] += tokens;
+    const answer = await client.call(method, path, body, headers);
     this.#ownership.check(tenant, `${decodeURIComponent(path)} ${JSON.stringify([body, headers])}`, answer);
-    if (bucket !== null) assertOwnBucket(tenant, bucket, answer);
+    if (bucket !== null) assertOwnBucket(tenant, spent, bucket, answer);
     return answer;
   }
 
@@ -74,13 +75,18 @@ function withoutId({ status, text, headers }: Answer, id: string) {
 }
 
 /** The bucket that a reply tells of is as large as this tenant's, and holds what this tenant alone has left in it. */
-function assertOwnBucket(tenant: Tenant, bucket: BucketClass, { headers, status, text }: Answer): void {
+function assertOwnBucket(
+  tenant: Tenant,
+  spent: TenantAtNode['spent'],
+  bucket: BucketClass,
+  { headers, status, text }: Answer,
+): void {
   assert.notEqual(status, 429, text);
   const limit = headers.get('ratelimit-limit');
   if (limit === null) return assert.ok(status >= 400, `${status} without RateLimit headers: ${text}`);
   const factor = bucket === 'write' ? 1 : 10;
   assert.equal(Number(limit), tenant.burst * factor);
-  const left = Number(headers.get('ratelimit-remaining')) - (tenant.burst * factor - tenant.spent[bucket]);
+  const left = Number(headers.get('ratelimit-remaining')) - (tenant.burst * factor - spent[bucket]);
   const refilledMax = ((performance.now() - tenant.startedAtMs) / 60_000) * factor;
   assert.ok(left >= 0 && left <= refilledMax, `${left} tokens more than this org has left, of ${refilledMax} refilled`);
 }

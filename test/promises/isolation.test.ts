@@ -8,6 +8,7 @@ import { routeTable } from '../../src/http/routes/table.js';
 import { decodeOrgId } from '../../src/ids.js';
 import { openDatabase, openLog } from '../support/log.js';
 import { startNode } from '../support/node.js';
+import { startPgbouncer, withoutPgbouncer } from '../support/pgbouncer.js';
 import { createStorage, engineNames, stopServers } from '../support/storage.js';
 import type { TestStorage } from '../support/storage.js';
 import { play, plays, steps } from './isolation-steps.js';
@@ -16,7 +17,13 @@ import { World } from './isolation-world.js';
 
 const tenantsCount = 3;
 const stepsPerRun = 500;
-const runs = process.env['SLUICE_TEST_SOAK'] === '1' ? 12 : 4;
+const isSoak = process.env['SLUICE_TEST_SOAK'] === '1';
+const runs = isSoak ? 12 : 4;
+const runsThroughPgbouncer = isSoak ? 12 : 1;
+
+/** On PostgreSQL, with as few connections as there can be: every transaction follows one of another org on the same session. */
+const nodesOnPostgres = 3;
+const dbPool = 2;
 
 const storages = await Promise.all(engineNames.map(createStorage));
 after(stopServers);
@@ -34,23 +41,39 @@ for (const [i, engine] of engineNames.entries()) {
   });
 }
 
+describe('on postgres, through PgBouncer in transaction mode', { skip: withoutPgbouncer }, () => {
+  it('nothing of an org shows in a reply to another, or changes by it, whatever the two do', async (t) => {
+    const [, direct] = storages;
+    const url = new URL(direct?.config.databaseUrl ?? 'postgres://nowhere');
+    if (direct === null || direct === undefined) return t.skip('no PostgreSQL on this machine');
+    const bouncer = await startPgbouncer(Number(url.port), { poolSize: 2, mode: 'transaction', preparedMax: 200 });
+    t.after(() => bouncer.stop());
+    const databaseUrl = bouncer.url(url.pathname.slice(1));
+    await assertIsolated({ ...direct, config: { ...direct.config, databaseUrl } }, runsThroughPgbouncer);
+  });
+});
+
+async function assertIsolated(storage: TestStorage, numRuns: number): Promise<void> {
+  const worlds: World[] = [];
+  await withNodes(storage, async (addresses) => {
+    await playRandomly(addresses, numRuns, stepsPerRun, worlds);
+  });
+  const sum = (count: (world: World) => number): number => worlds.reduce((total, world) => total + count(world), 0);
+  assert.ok(sum(({ requests }) => requests) > numRuns * stepsPerRun * 0.8);
+  assert.ok(sum(({ intrusions }) => intrusions) > numRuns * stepsPerRun * 0.1);
+  await assertStoredAsModelled(storage, worlds);
+}
+
 function describeIsolation(storage: TestStorage): void {
   after(() => storage.remove());
 
   it('nothing of an org shows in a reply to another, or changes by it, whatever the two do', async () => {
-    const worlds: World[] = [];
-    await withNode(storage, async (node) => {
-      await playRandomly(node, runs, stepsPerRun, worlds);
-    });
-    const sum = (count: (world: World) => number): number => worlds.reduce((total, world) => total + count(world), 0);
-    assert.ok(sum(({ requests }) => requests) > runs * stepsPerRun * 0.8);
-    assert.ok(sum(({ intrusions }) => intrusions) > runs * stepsPerRun * 0.1);
-    await assertStoredAsModelled(storage, worlds);
+    await assertIsolated(storage, runs);
   });
 
   it('dedup ids of one org mean nothing to another, also in the same batch', async () => {
-    await withNode(storage, async ({ address }) => {
-      const tenants = await Promise.all([1, 2, 3].map(() => Tenant.create(address)));
+    await withNodes(storage, async (addresses) => {
+      const tenants = await Promise.all([1, 2, 3].map(() => Tenant.create(addresses)));
       const dedupIds = Array.from({ length: 50 }, (_, n) => `shared ${n}`);
       // All at once, so that those of one dedup id meet.
       const sending = dedupIds.flatMap((dedup_id) =>
@@ -65,15 +88,15 @@ function describeIsolation(storage: TestStorage): void {
   it('the statements alone keep orgs apart, without row-level security', async () => {
     await setRowSecurity(storage, 'DISABLE');
     try {
-      await withNode(storage, (node) => playRandomly(node, 1, stepsPerRun / 2, []));
+      await withNodes(storage, (addresses) => playRandomly(addresses, 1, stepsPerRun / 2, []));
     } finally {
       await setRowSecurity(storage, 'ENABLE');
     }
   });
 
   it('a reply that shows an id, a key, a cursor or a payload of another org is noticed', async () => {
-    await withNode(storage, async (node) => {
-      const tenants = await Promise.all([Tenant.create(node.address), Tenant.create(node.address)]);
+    await withNodes(storage, async (addresses) => {
+      const tenants = await Promise.all([Tenant.create(addresses), Tenant.create(addresses)]);
       const [reader, other] = tenants;
       assert.ok(reader !== undefined && other !== undefined);
       const world = new World(tenants);
@@ -98,19 +121,26 @@ function describeIsolation(storage: TestStorage): void {
   });
 }
 
-async function withNode(storage: TestStorage, work: (node: RunningServer) => Promise<void>): Promise<void> {
-  const node = await startNode(storage);
+async function withNodes(storage: TestStorage, work: (addresses: readonly string[]) => Promise<void>): Promise<void> {
+  const nodes: RunningServer[] = [];
   try {
-    await work(node);
+    const count = storage.engine === 'postgres' ? nodesOnPostgres : 1;
+    while (nodes.length < count) nodes.push(await startNode(storage, { dbPool }));
+    await work(nodes.map(({ address }) => address));
   } finally {
-    await node.stop();
+    await Promise.all(nodes.map((node) => node.stop()));
   }
 }
 
 /** Each run has orgs of its own. They play at the same time, each its own steps in order, so that batches hold events of several. */
-async function playRandomly(node: RunningServer, numRuns: number, count: number, worlds: World[]): Promise<void> {
+async function playRandomly(
+  addresses: readonly string[],
+  numRuns: number,
+  count: number,
+  worlds: World[],
+): Promise<void> {
   const property = fc.asyncProperty(steps(count, tenantsCount), async (all) => {
-    const tenants = await Promise.all(Array.from({ length: tenantsCount }, () => Tenant.create(node.address)));
+    const tenants = await Promise.all(Array.from({ length: tenantsCount }, () => Tenant.create(addresses)));
     const world = new World(tenants);
     const lanes = tenants.map(async (_, tenant) => {
       for (const step of all.filter((one) => one.tenant === tenant)) {
