@@ -3,12 +3,18 @@ import { after, describe, test } from 'node:test';
 import type { RunningServer } from '../../src/app.js';
 import { Client, createOrg } from '../support/client.js';
 import { startNode } from '../support/node.js';
+import { Random } from '../support/power-loss/random.js';
 import { createStorage, engineNames, stopServers } from '../support/storage.js';
 import type { TestStorage } from '../support/storage.js';
 import { ack, receive, send, stats } from './consumer.js';
 
 const eventCount = 200;
 const consumerCount = 8;
+
+/** From the end of a lease that nobody acknowledged to the next delivery of what it held, while consumers wait for events. */
+const lateMsMax = 10_000;
+const finishedMsMax = 60_000;
+const seed = Number(process.env['SLUICE_TEST_SEED'] ?? Date.now() % 2 ** 31);
 
 /** How often each event was delivered. */
 type Deliveries = Map<string, number>;
@@ -25,6 +31,49 @@ async function consume(client: Client, max: number, deliveries: Deliveries): Pro
     }
     const { acknowledged } = await ack(client, turn % 2 === 0 ? { lease_id: json.lease_id } : { ids });
     assert.equal(acknowledged, ids.length);
+  }
+}
+
+/** What mortal consumers did. All times by the clock that consumers and nodes share. */
+class Leases {
+  readonly #random = new Random(seed);
+  /** By event: when the newest lease that holds it ends. */
+  readonly #endsAtMs = new Map<string, number>();
+  readonly acknowledged = new Set<string>();
+  readonly wrong: string[] = [];
+  deaths = 0;
+  lateMs = 0;
+
+  /** Receives for a second at a time, and acknowledges or dies with what it has; another takes its place. Until `isDone`. */
+  async consume(client: Client, isDone: () => boolean): Promise<void> {
+    while (!isDone()) {
+      const done = new Set(this.acknowledged);
+      const max = 1 + this.#random.int(20);
+      const { json } = await receive(client, { max, wait_seconds: 1, lease_seconds: 1 });
+      const events = json.data as { id: string; attempt: number }[];
+      for (const { id } of events) this.#noteDelivery(id, done, Date.parse(json.lease_expires_at));
+      // Not from the third delivery on, so that nothing becomes a dead letter.
+      if (events.some(({ attempt }) => attempt < 3) && this.#random.chance(0.3)) {
+        this.deaths++;
+      } else if (events.length > 0) {
+        const ids = events.map(({ id }) => id);
+        // By id: on a busy machine the lease may have ended before.
+        await ack(client, { ids });
+        for (const id of ids) this.acknowledged.add(id);
+      }
+    }
+  }
+
+  /** `done`: what was acknowledged when the receive was sent. */
+  #noteDelivery(id: string, done: ReadonlySet<string>, endsAtMs: number): void {
+    const nowMs = Date.now();
+    const beforeMs = this.#endsAtMs.get(id);
+    if (done.has(id)) this.wrong.push(`${id} came again after its acknowledgement`);
+    if (beforeMs !== undefined) {
+      if (nowMs < beforeMs) this.wrong.push(`${id} is in two leases, ${beforeMs - nowMs} ms before the first ends`);
+      this.lateMs = Math.max(this.lateMs, nowMs - beforeMs);
+    }
+    this.#endsAtMs.set(id, endsAtMs);
   }
 }
 
@@ -101,6 +150,35 @@ describe('consumers of one inbox', () => {
       });
     });
   }
+
+  test('never have an event in two leases at once, and get what those had who died when its lease ends (postgres, 3 nodes)', async (t) => {
+    const storage = await createStorage('postgres');
+    if (storage === null) return t.skip('no PostgreSQL');
+    await withNodes(storage, 3, async (nodes) => {
+      const addresses = nodes.map(({ address }) => address);
+      const { key } = await createOrg(addresses[0] ?? '');
+      const clients = Array.from({ length: consumerCount }, (_, i) => new Client(addresses[i % 3] ?? '', key));
+      const leases = new Leases();
+      const giveUpAt = performance.now() + finishedMsMax;
+      let hasFailed = false;
+      const isDone = (): boolean =>
+        hasFailed || leases.acknowledged.size === eventCount || performance.now() > giveUpAt;
+      const consuming = clients.map((client) => leases.consume(client, isDone));
+      const events = Array.from({ length: eventCount / 4 }, () => ({}));
+      const sending = Promise.all(clients.slice(0, 4).map((sender) => send(sender, events)));
+      try {
+        const [sent] = await Promise.all([sending, ...consuming]);
+        const all = sent.flat().toSorted();
+        assert.deepEqual([...leases.acknowledged].toSorted(), all, `not all acknowledged, with seed ${seed}`);
+      } finally {
+        hasFailed = true;
+        await Promise.allSettled(consuming);
+      }
+      t.diagnostic(`SLUICE_TEST_SEED=${seed}, ${leases.deaths} deaths, at most ${leases.lateMs} ms late`);
+      assert.deepEqual(leases.wrong, [], `with seed ${seed}`);
+      assert.ok(leases.deaths > 0 && leases.lateMs <= lateMsMax, `${leases.lateMs} ms late, with seed ${seed}`);
+    });
+  });
   after(stopServers);
 });
 
