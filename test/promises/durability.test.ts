@@ -7,7 +7,7 @@ import { storeBatch } from '../../src/ingest/store-batch.js';
 import { Client, createOrg } from '../support/client.js';
 import { newEvent, openTestLog, unwatched } from '../support/event-log.js';
 import { withFaults } from '../support/faulty-database.js';
-import { beginNode } from '../support/node.js';
+import { beginNode, startNode } from '../support/node.js';
 import type { NodeProcess } from '../support/node.js';
 import { createStorage, engineNames, stopServers } from '../support/storage.js';
 import type { TestStorage } from '../support/storage.js';
@@ -16,8 +16,10 @@ import { violations } from './ledger.js';
 import { readAcknowledged, repeatAcknowledged, Traffic, walkInbox } from './traffic.js';
 
 const isSoak = process.env['SLUICE_TEST_SOAK'] === '1';
-const cycles = isSoak ? 200 : 20;
+const cyclesOn = { embedded: isSoak ? 200 : 20, postgres: isSoak ? 200 : 10 } as const;
 const clients = 8;
+/** At another node, which takes events of the same org all the time, where there can be one. */
+const clientsBeside = 1;
 /** The kill comes up to this long after the traffic began, or after up to so many receipts. */
 const trafficMsMax = 300;
 const receiptsMax = 150;
@@ -30,12 +32,15 @@ const startMsMax = 1_200;
 after(stopServers);
 
 for (const engine of engineNames) {
+  const cycles = cyclesOn[engine];
   it(`keeps every acknowledged event, once and as it was sent, over ${cycles} kill -9 (${engine})`, async (t) => {
     const storage = await createStorage(engine);
     if (storage === null) {
       t.skip('NOT TESTED: there is no PostgreSQL server on this machine');
       return;
     }
+    const beside = engine === 'postgres' ? await startNode(storage) : null;
+    t.after(() => beside?.stop());
     let node = await beginNode(storage).ready;
     try {
       const { key } = await createOrg(node.address);
@@ -43,9 +48,16 @@ for (const engine of engineNames) {
       for (let cycle = 1; cycle <= cycles; cycle++) {
         const isThorough = cycle % thoroughEvery === 0;
         const from = traffic.sendings.length;
-        await killUnderTraffic(node, new Client(node.address, key), traffic);
-        if (isThorough) await killWhileStarting(storage);
-        node = await beginNode(storage).ready;
+        const over = new AbortController();
+        const going = beside && traffic.sendUntilGone(new Client(beside.address, key), clientsBeside, over.signal);
+        try {
+          await killUnderTraffic(node, new Client(node.address, key), traffic);
+          if (isThorough) await killWhileStarting(storage);
+          node = await beginNode(storage).ready;
+        } finally {
+          over.abort();
+          await going;
+        }
         const client = new Client(node.address, key);
         await traffic.retryUnanswered(client);
         const recent = cycle % everythingEvery === 0 ? traffic.sendings : traffic.sendings.slice(from);
@@ -53,7 +65,7 @@ for (const engine of engineNames) {
         assert.deepEqual(await repeatAcknowledged(client, recent), [], `cycle ${cycle}, sent again`);
         if (isThorough) assert.deepEqual(violations(traffic.sendings, await walkInbox(client)), [], `cycle ${cycle}`);
       }
-      reportTraffic(t.diagnostic.bind(t), traffic.sendings);
+      reportTraffic(t.diagnostic.bind(t), traffic.sendings, cycles);
     } finally {
       await node.end('SIGKILL');
       await storage.remove();
@@ -78,7 +90,7 @@ async function killWhileStarting(storage: TestStorage): Promise<void> {
 }
 
 /** A run in which nothing was acknowledged, or nothing was in flight when the node died, has shown nothing. */
-function reportTraffic(report: (text: string) => void, sendings: readonly Sending[]): void {
+function reportTraffic(report: (text: string) => void, sendings: readonly Sending[], cycles: number): void {
   const acknowledged = sendings.filter((sending) => sending.receipts.length > 0).length;
   const unanswered = sendings.filter((sending) => sending.unknown).length;
   report(`${sendings.length} events sent, ${acknowledged} acknowledged, ${unanswered} in flight at a kill`);
