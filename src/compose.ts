@@ -124,7 +124,7 @@ export async function composeServer(parts: Parts): Promise<RunningServer> {
     failed('retention'),
   );
   const wakeups = new Wakeups();
-  const announcer = new Announcer(database, wakeups, failed('announcer'));
+  const announcer = new Announcer(database, clock, wakeups, failed('announcer'));
   const onBlockersEnded = (sessions: number): void => {
     telemetry.headBlockersEnded.inc(sessions);
     log.warn({ sessions }, 'ended database sessions that held the head of a log for more than 3 s');

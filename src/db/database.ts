@@ -69,7 +69,7 @@ export interface Database {
   ): Promise<QueryResult<Row>>;
   /**
    * Hears notifications on `channel` until the returned function is called. After a lost connection it listens again and calls
-   * `onGap`, since notifications may have been missed.
+   * `onGap`, since notifications may have been missed. Rejects with `unavailable`, or with an SQLSTATE, where that may pass.
    */
   listen(channel: string, onNotify: (payload: string) => void, onGap?: () => void): Promise<() => Promise<void>>;
   /** Ends every session after the work under way. Idempotent. */

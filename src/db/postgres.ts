@@ -85,7 +85,7 @@ export class PostgresDatabase implements Database {
       const session = await direct.open({ clock, stallMsMax, onNotification });
       if (!direct.isPooled) return session;
       session.destroy(new Error(listenThroughPooler));
-      throw new StorageError('unavailable', listenThroughPooler);
+      throw new StorageError('sql', listenThroughPooler);
     };
     // Its limits are set for the session, which a pooler does not keep.
     const openOutside = (): Promise<WireSession> => direct.open({ clock, stallMsMax: outsideMsMax + stallMsMax });

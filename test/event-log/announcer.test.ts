@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import { StorageError } from '../../src/db/database.js';
 import type { Database, QueryResult } from '../../src/db/database.js';
 import { Announcer } from '../../src/event-log/announcer.js';
 import { Wakeups } from '../../src/event-log/wakeups.js';
@@ -152,7 +153,7 @@ describe('the announcer', () => {
   test('wakes the waiters of this node at once, and sends no message on an engine without other nodes', async () => {
     const { database, sent } = fakePostgres();
     const wakeups = new Wakeups();
-    const announcer = new Announcer({ ...database, engine: 'embedded' }, wakeups, unexpected);
+    const announcer = new Announcer({ ...database, engine: 'embedded' }, new TestClock(), wakeups, unexpected);
     await announcer.start();
     let woken = 0;
     wakeups.register('1', 0, () => woken++);
@@ -165,7 +166,7 @@ describe('the announcer', () => {
   test('wakes the waiters of the orgs in a message of another node, and everyone after a gap', async () => {
     const { database, notify, gap } = fakePostgres();
     const wakeups = new Wakeups();
-    const announcer = new Announcer(database, wakeups, unexpected);
+    const announcer = new Announcer(database, new TestClock(), wakeups, unexpected);
     await announcer.start();
     const woken: string[] = [];
     for (const org of ['1', '2', '3']) wakeups.register(org, 0, () => woken.push(org));
@@ -179,7 +180,7 @@ describe('the announcer', () => {
   test('sends one message at a time; what is appended meanwhile goes out together, each org once', async () => {
     const first = signal();
     const { database, sent } = fakePostgres((call) => (call === 1 ? first.promise : Promise.resolve()));
-    const announcer = new Announcer(database, new Wakeups(), unexpected);
+    const announcer = new Announcer(database, new TestClock(), new Wakeups(), unexpected);
     await announcer.start();
     announcer.appended(['1']);
     announcer.appended(['2', '3']);
@@ -192,7 +193,7 @@ describe('the announcer', () => {
 
   test('cuts messages below 4,000 bytes and leaves no org out', async () => {
     const { database, sent } = fakePostgres();
-    const announcer = new Announcer(database, new Wakeups(), unexpected);
+    const announcer = new Announcer(database, new TestClock(), new Wakeups(), unexpected);
     await announcer.start();
     const orgs = Array.from({ length: 1_000 }, (_, i) => String(2 ** 47 + i));
     announcer.appended(orgs);
@@ -205,13 +206,85 @@ describe('the announcer', () => {
     );
   });
 
+  test('sends no message within 5 ms of the last one; what is appended meanwhile goes out together', async () => {
+    const clock = new TestClock();
+    const { database, sent } = fakePostgres();
+    const announcer = new Announcer(database, clock, new Wakeups(), unexpected);
+    await announcer.start();
+    announcer.appended(['1']);
+    await settled();
+    announcer.appended(['2']);
+    announcer.appended(['3']);
+    clock.advance(4);
+    await settled();
+    assert.deepEqual(sent, [['1']]);
+    clock.advance(1);
+    await settled();
+    assert.deepEqual(sent, [['1'], ['2,3']]);
+    await announcer.stop();
+  });
+
+  test('of more than 1,000 orgs it keeps none, and tells everyone to look', async () => {
+    const first = signal();
+    const { database, sent, notify } = fakePostgres((call) => (call === 1 ? first.promise : Promise.resolve()));
+    const wakeups = new Wakeups();
+    const announcer = new Announcer(database, new TestClock(), wakeups, unexpected);
+    await announcer.start();
+    announcer.appended(['1']);
+    announcer.appended(Array.from({ length: 100_000 }, (_, i) => String(i + 1)));
+    first.fire();
+    await announcer.stop();
+    assert.deepEqual(sent, [['1'], ['*']]);
+    const woken: string[] = [];
+    for (const org of ['1', '200000']) wakeups.register(org, 0, () => woken.push(org));
+    notify('*');
+    assert.deepEqual(woken, ['1', '200000']);
+  });
+
+  test('starts where it cannot listen, tries again every 10 s, and then has everyone look; a refused address is no start', async () => {
+    const clock = new TestClock();
+    const { database, sent } = fakePostgres();
+    const wakeups = new Wakeups();
+    const failures: unknown[] = [];
+    let tries = 0;
+    let problem: Error | null = new StorageError('sql', 'not now', { sqlstate: '53300' });
+    const deaf: Database = {
+      ...database,
+      listen: () => {
+        tries++;
+        return problem === null ? Promise.resolve(() => Promise.resolve()) : Promise.reject(problem);
+      },
+    };
+    const announcer = new Announcer(deaf, clock, wakeups, (error) => failures.push(error));
+    await announcer.start();
+    let woken = 0;
+    wakeups.register('1', 0, () => woken++);
+    announcer.appended(['7']);
+    assert.deepEqual(sent, [['7']], 'others can hear it all the same');
+    problem = new StorageError('unavailable', 'gone');
+    clock.advance(10_000);
+    await settled();
+    problem = null;
+    assert.deepEqual([tries, woken, failures.length], [2, 0, 2]);
+    clock.advance(10_000);
+    await settled();
+    clock.advance(60_000);
+    assert.deepEqual([tries, woken, failures.length], [3, 1, 2]);
+    await announcer.stop();
+
+    problem = new StorageError('sql', 'the address leads to a pooler');
+    const refused = new Announcer(deaf, clock, wakeups, unexpected);
+    await assert.rejects(refused.start(), /leads to a pooler/);
+    await refused.stop();
+  });
+
   test('goes on after a message that failed', async () => {
     const { database, sent } = fakePostgres((call) =>
       call === 1 ? Promise.reject(new Error('gone')) : Promise.resolve(),
     );
     const failures: unknown[] = [];
     const failed = signal();
-    const announcer = new Announcer(database, new Wakeups(), (error) => {
+    const announcer = new Announcer(database, new TestClock(), new Wakeups(), (error) => {
       failures.push(error);
       failed.fire();
     });
