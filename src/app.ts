@@ -77,9 +77,10 @@ export async function openDatabase(
   if (config.databaseUrl !== null) {
     onBusy();
     const { openPostgres } = await import('./db/postgres.js');
-    const { databaseUrl: url, dbPool: sessionsMax } = config;
-    const database = await openPostgres({ url, listenUrl: config.listenUrl ?? undefined, clock, onLog, sessionsMax });
-    return { database, stats: () => database.stats(), embedded: null };
+    const { databaseUrl: url, dbPool: sessionsMax, ingestLanes } = config;
+    const listenUrl = config.listenUrl ?? undefined;
+    const database = await openPostgres({ url, listenUrl, clock, onLog, sessionsMax, ingestLanes });
+    return { database, stats: () => database.stats(), embedded: null, ingestLanes: database.ingestLanes };
   }
   const { openEmbedded } = await import('./db/embedded.js');
   const onSpace = (isShort: boolean, freeBytes: number): void => {
@@ -88,7 +89,7 @@ export async function openDatabase(
   };
   const hooks = { onLog, onProgress, onLockLost, onLost, onBusy, onSpace };
   const database = await openEmbedded({ dataDir: config.dataDir, clock, ...hooks });
-  return { database, stats: () => database.stats(), embedded: database };
+  return { database, stats: () => database.stats(), embedded: database, ingestLanes: 1 };
 }
 
 export interface OpenDatabase {
@@ -96,6 +97,8 @@ export interface OpenDatabase {
   readonly stats: DatabaseStats;
   /** The same database, if it is the embedded one. */
   readonly embedded: EmbeddedDatabase | null;
+  /** How many batches may be stored at once. */
+  readonly ingestLanes: number;
 }
 
 /** Another process may be writing by now. */

@@ -32,7 +32,7 @@ import { Inbox } from './inbox/inbox.js';
 import { Inboxes } from './inbox/inboxes.js';
 import { AtomicCommit } from './ingest/atomic-commit.js';
 import { bodyBytesMax } from './ingest/envelope.js';
-import { GroupCommit } from './ingest/group-commit.js';
+import { IngestLanes } from './ingest/ingest-lanes.js';
 import { storeAtomic } from './ingest/store-atomic.js';
 import type { StoreBatchOptions } from './ingest/store-batch.js';
 import { storeBatch } from './ingest/store-batch.js';
@@ -66,6 +66,8 @@ export interface Parts {
   readonly stats: DatabaseStats;
   /** The same database, if it is the embedded one. */
   readonly embedded: EmbeddedDatabase | null;
+  /** How many batches may be stored at once. */
+  readonly ingestLanes: number;
 }
 
 /** Loads what is loaded only at its first use, so that it is not loaded when the database is open and everybody waits. */
@@ -152,7 +154,7 @@ export async function composeServer(parts: Parts): Promise<RunningServer> {
     queueBytesMax: config.queueBytesMax,
     queueAgeMsMax: config.queueAgeMsMax,
   };
-  const ingest = new GroupCommit({
+  const ingest = new IngestLanes(parts.ingestLanes, {
     ...queue,
     store: (batch) => storeBatch(storing, batch),
     batchEventsMax: () => (embedded?.readsWait === true ? batchEventsWhileReadingMax : batchEventsMax),

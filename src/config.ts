@@ -193,6 +193,11 @@ function startConflicts(config: Config, given: (variable: string) => Given | und
       `SLUICE_ADMIN_TOKEN: required with ${label('DATABASE_URL')}; use 16 to 256 characters, the same on every node of that database`,
     );
   }
+  if (config.databaseUrl !== null && given('SLUICE_INGEST_LANES') && config.ingestLanes >= config.dbPool) {
+    conflicts.push(
+      `${label('SLUICE_INGEST_LANES')}: ${config.ingestLanes} lanes leave no connection for anything else; use less than ${label('SLUICE_DB_POOL')} (${config.dbPool})`,
+    );
+  }
   if (config.metricsPort !== null && config.metricsPort === config.port) {
     conflicts.push(`${label('SLUICE_METRICS_PORT')}: ${config.port} is the main port; use another one`);
   }

@@ -103,6 +103,12 @@ export const settings = {
     default: '10',
     help: 'Connections to PostgreSQL, at most. Unused with the embedded database.',
   }),
+  ingestLanes: setting({
+    variable: 'SLUICE_INGEST_LANES',
+    type: wholeNumber('lanes', 'a number of lanes', 1, 16),
+    default: '2',
+    help: 'Batches of events stored at once, each on one of those connections. The embedded database has one.',
+  }),
   queueBytesMax: setting({
     variable: 'SLUICE_QUEUE_BYTES_MAX',
     type: wholeNumber('bytes', 'a number of bytes', 1_048_576, 4_294_967_296),

@@ -33,6 +33,7 @@ const examples: { readonly [Name in keyof Config]: { text: string; value: Config
   connectionsMax: { text: '500', value: 500, bad: ['9', '1000001', 'many'] },
   migrate: { text: 'off', value: 'off', bad: ['on', 'AUTO', 'never'] },
   dbPool: { text: '20', value: 20, bad: ['0', '1001', 'many'] },
+  ingestLanes: { text: '4', value: 4, bad: ['0', '17', 'all'] },
   queueBytesMax: { text: '1048576', value: 1_048_576, bad: ['1048575', '64MiB', '99999999999'] },
   queueAgeMsMax: { text: '250', value: 250, bad: ['0', '600001', '5s'] },
 };
@@ -78,6 +79,7 @@ test('without flags and variables every setting has the default that the interfa
     connectionsMax: 10_000,
     migrate: 'auto',
     dbPool: 10,
+    ingestLanes: 2,
     queueBytesMax: 64 * 1024 * 1024,
     queueAgeMsMax: 5000,
   });
@@ -211,6 +213,15 @@ test('the metrics port cannot be the main port', () => {
   assert.deepEqual(problems(['--port', '9000'], { SLUICE_METRICS_PORT: '9000' }), [
     'SLUICE_METRICS_PORT: 9000 is the main port; use another one',
   ]);
+});
+
+test('lanes of ingest leave a connection for everything else', () => {
+  const url = { DATABASE_URL: 'postgres://u@h/d', SLUICE_ADMIN_TOKEN: token, SLUICE_DB_POOL: '2' };
+  assert.deepEqual(problems(['--ingest-lanes', '2'], url), [
+    '--ingest-lanes: 2 lanes leave no connection for anything else; use less than SLUICE_DB_POOL (2)',
+  ]);
+  // The default makes do with what there is.
+  start([], url);
 });
 
 test('a data folder that is a file, or below one, is refused; one that does not exist yet is not', (t) => {

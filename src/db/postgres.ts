@@ -22,8 +22,10 @@ export interface PostgresOptions {
   readonly clock: Clock;
   /** What happens to the connections and nobody else hears of. Holds neither the password nor stored data. */
   readonly onLog: (line: string) => void;
-  /** All sessions of this process but the one that listens; one of them is for ingest alone. Default 10, at least 2. */
+  /** All sessions of this process but the one that listens; some of them are for ingest alone. Default 10, at least 2. */
   readonly sessionsMax?: number;
+  /** How many of them are for ingest alone, each for its lane. Default 1, less than `sessionsMax`. */
+  readonly ingestLanes?: number;
   /** Default 10,000. */
   readonly waitersMax?: number;
   /** Longest wait for a session. Default 5,000. */
@@ -48,13 +50,13 @@ export async function openPostgres(options: PostgresOptions): Promise<PostgresDa
   }
 }
 
-/** A PostgreSQL server as a `Database`: a pool for everybody, and one session that only ingest uses, so that reads cannot starve it. */
+/** A PostgreSQL server as a `Database`: a pool for everybody, and a session for each lane of ingest, so that reads cannot starve it, nor one lane the others. */
 export class PostgresDatabase implements Database {
   readonly engine = 'postgres';
   readonly #connector: PrimaryConnector;
   readonly #hasListenUrl: boolean;
   readonly #pool: SessionPool;
-  readonly #ingestLane: SessionPool;
+  readonly #ingestLanes: readonly SessionPool[];
   readonly #listener: PostgresListener;
   readonly #outside: SessionPool;
   readonly #onLog: PostgresOptions['onLog'];
@@ -71,6 +73,7 @@ export class PostgresDatabase implements Database {
     clock,
     onLog,
     sessionsMax = 10,
+    ingestLanes = 1,
     waitersMax = 10_000,
     waitMsMax = 5_000,
     stallMsMax = 15_000,
@@ -91,8 +94,9 @@ export class PostgresDatabase implements Database {
     const openOutside = (): Promise<WireSession> => direct.open({ clock, stallMsMax: outsideMsMax + stallMsMax });
     this.#onLog = onLog;
     this.#connectionsMax = Math.max(2, sessionsMax) + 1;
-    this.#pool = new SessionPool({ ...limits, sessionsMax: Math.max(1, sessionsMax - 1) });
-    this.#ingestLane = new SessionPool({ ...limits, sessionsMax: 1 });
+    const lanes = Math.max(1, Math.min(ingestLanes, sessionsMax - 1));
+    this.#pool = new SessionPool({ ...limits, sessionsMax: Math.max(1, sessionsMax - lanes) });
+    this.#ingestLanes = Array.from({ length: lanes }, () => new SessionPool({ ...limits, sessionsMax: 1 }));
     this.#outside = new SessionPool({ ...limits, sessionsMax: 1, open: openOutside });
     this.#listener = new PostgresListener({ clock, onLog, open: openListener });
   }
@@ -162,11 +166,16 @@ export class PostgresDatabase implements Database {
     return this.#listener.listen(channel, onNotify, onGap);
   }
 
+  /** How many batches it stores at once. */
+  get ingestLanes(): number {
+    return this.#ingestLanes.length;
+  }
+
   stats(): PoolStats {
     return {
       ...this.#pool.stats(),
-      sessionsInUse: this.#pool.inUse + this.#ingestLane.inUse,
-      waiting: this.#pool.waiting + this.#ingestLane.waiting,
+      sessionsInUse: this.#ingestLanes.reduce((sum, lane) => sum + lane.inUse, this.#pool.inUse),
+      waiting: this.#ingestLanes.reduce((sum, lane) => sum + lane.waiting, this.#pool.waiting),
     };
   }
 
@@ -175,15 +184,19 @@ export class PostgresDatabase implements Database {
     return this.#closing;
   }
 
-  #poolOf({ role }: Scope): SessionPool {
-    return role === 'ingest' ? this.#ingestLane : this.#pool;
+  #poolOf({ role, lane = 0 }: Scope): SessionPool {
+    return role === 'ingest' ? this.#laneOf(lane) : this.#pool;
+  }
+
+  #laneOf(lane: number): SessionPool {
+    return this.#ingestLanes[lane % this.#ingestLanes.length] as SessionPool;
   }
 
   async #close(): Promise<void> {
     await Promise.all([
       this.#listener.close(),
       this.#pool.close(closeGraceMs),
-      this.#ingestLane.close(closeGraceMs),
+      ...this.#ingestLanes.map((lane) => lane.close(closeGraceMs)),
       this.#outside.close(closeGraceMs),
     ]);
   }

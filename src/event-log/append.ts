@@ -84,7 +84,8 @@ export async function appendBatch(
     isAnswered = true;
   });
   let isAnswered = afterCommit === null;
-  const scope: Scope = { role: 'ingest', onCommitWarning, ...(afterCommit && { afterCommit }) };
+  const lane = Number(batch[0]?.org ?? 0);
+  const scope: Scope = { role: 'ingest', lane, onCommitWarning, ...(afterCommit && { afterCommit }) };
   try {
     outcome = await database.transaction(scope, async (tx) => {
       const slots = assignSlots(batch);

@@ -5,6 +5,7 @@ import type { Service } from '../lifecycle.js';
 import { DrainTime } from './drain-time.js';
 import { FairQueue } from './fair-queue.js';
 import type { GroupCommitOptions, StoredOrRefused } from './group-commit.js';
+import { QueueRoom } from './queue-room.js';
 import { overloaded, shuttingDown } from './refusals.js';
 
 export interface AtomicCommitOptions extends Pick<GroupCommitOptions, 'refusal' | 'queueBytesMax' | 'queueAgeMsMax'> {
@@ -43,7 +44,7 @@ export class AtomicCommit implements Service {
 
   constructor(options: AtomicCommitOptions) {
     this.#options = options;
-    this.#queue = new FairQueue(options.queueBytesMax);
+    this.#queue = new FairQueue(new QueueRoom(options.queueBytesMax));
     this.#drain = new DrainTime(options.clock, options.queueAgeMsMax);
   }
 

@@ -1,3 +1,5 @@
+import type { QueueRoom } from './queue-room.js';
+
 /** What waits for the next batch. */
 export interface Waiting {
   readonly org: string;
@@ -30,18 +32,19 @@ const littleShareMax = 1 / 256;
 
 /**
  * First in, first out within an org; between orgs, turns of equal cost (deficit round robin, Shreedhar and Varghese 1995), so that one
- * org's flood delays another's single event by at most one turn of each. Bounded in bytes over all orgs.
+ * org's flood delays another's single event by at most one turn of each. Bounded in bytes over all orgs, and over all
+ * queues that share its room.
  */
 export class FairQueue<T extends Waiting> {
   readonly #queues = new Map<string, OrgQueue<T>>();
-  readonly #bytesMax: number;
+  readonly #room: QueueRoom;
   #bytes = 0;
   #items = 0;
   #lastOrg = '';
   #changedOrgAtMs = -Infinity;
 
-  constructor(bytesMax: number) {
-    this.#bytesMax = bytesMax;
+  constructor(room: QueueRoom) {
+    this.#room = room;
   }
 
   get bytes(): number {
@@ -54,10 +57,11 @@ export class FairQueue<T extends Waiting> {
 
   /** False if there is no room: the caller refuses the event. */
   add(item: T): boolean {
-    if (this.#bytes + item.bytes > this.#bytesMax) return false;
+    const { bytes: taken, bytesMax } = this.#room;
+    if (taken + item.bytes > bytesMax) return false;
     const queue = this.#queues.get(item.org);
-    const holdsLittle = (queue?.bytes ?? 0) < littleShareMax * this.#bytesMax;
-    if (!holdsLittle && this.#bytes + item.bytes > floodShareMax * this.#bytesMax) return false;
+    const holdsLittle = (queue?.bytes ?? 0) < littleShareMax * bytesMax;
+    if (!holdsLittle && taken + item.bytes > floodShareMax * bytesMax) return false;
     if (item.org !== this.#lastOrg) {
       this.#lastOrg = item.org;
       this.#changedOrgAtMs = item.enqueuedAtMs;
@@ -71,6 +75,7 @@ export class FairQueue<T extends Waiting> {
       queue.cost += item.cost;
     }
     this.#bytes += item.bytes;
+    this.#room.add(item.bytes);
     this.#items++;
     return true;
   }
@@ -146,6 +151,7 @@ export class FairQueue<T extends Waiting> {
     queue.bytes -= item.bytes;
     queue.cost -= item.cost;
     this.#bytes -= item.bytes;
+    this.#room.add(-item.bytes);
     this.#items--;
     if (queue.head === queue.items.length) {
       this.#queues.delete(org);

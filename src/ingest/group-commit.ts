@@ -5,6 +5,7 @@ import type { NewEvent } from '../event-log/new-event.js';
 import type { Service } from '../lifecycle.js';
 import { DrainTime } from './drain-time.js';
 import { FairQueue } from './fair-queue.js';
+import { QueueRoom } from './queue-room.js';
 import { overloaded, shuttingDown } from './refusals.js';
 
 /**
@@ -22,6 +23,8 @@ export interface GroupCommitOptions {
   readonly refusal?: () => Problem | null;
   /** Events waiting for their batch, over all orgs. Beyond it a request is refused at once. */
   readonly queueBytesMax: number;
+  /** That room, where other queues share it. */
+  readonly room?: QueueRoom;
   /** How long an event may wait for its batch to begin. One that would wait longer, as it seems, is refused at once. */
   readonly queueAgeMsMax: number;
 }
@@ -64,7 +67,7 @@ export class GroupCommit implements Service {
 
   constructor(options: GroupCommitOptions) {
     this.#options = options;
-    this.#queue = new FairQueue(options.queueBytesMax);
+    this.#queue = new FairQueue(options.room ?? new QueueRoom(options.queueBytesMax));
     this.#drain = new DrainTime(options.clock, options.queueAgeMsMax);
   }
 

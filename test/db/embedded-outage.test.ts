@@ -37,7 +37,16 @@ it('refuses events while the disk is nearly full, says so, serves everything els
   const config = testConfig(storage);
   const log = createLogger(config.logLevel);
   const stats = () => database.stats();
-  const parts = { config, log, onProgress: () => {}, clock: systemClock, database, stats, embedded: database };
+  const parts = {
+    config,
+    log,
+    onProgress: () => {},
+    clock: systemClock,
+    database,
+    stats,
+    embedded: database,
+    ingestLanes: 1,
+  };
   const node = await composeServer(parts);
   t.after(async () => {
     await node.stop();

@@ -87,6 +87,7 @@ it('a node needs no superuser: on the newer PostgreSQL of the embedded engine', 
     database: connectedAs(role, database),
     stats: () => ({ sessionsInUse: 0, waiting: 0, serviceMs: 0, refused: 0 }),
     embedded: null,
+    ingestLanes: 1,
   });
   try {
     await sendsReceivesAndAcknowledges(node);

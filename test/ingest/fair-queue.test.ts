@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import { FairQueue, turnCost } from '../../src/ingest/fair-queue.js';
+import { QueueRoom } from '../../src/ingest/queue-room.js';
 
 interface Item {
   readonly org: string;
@@ -31,7 +32,7 @@ describe('the fair queue', () => {
   it('keeps the order within an org, its bounds, and every item exactly once, whatever comes and goes', () => {
     fc.assert(
       fc.property(steps, (all) => {
-        const queue = new FairQueue<Item>(bytesMax);
+        const queue = new FairQueue<Item>(new QueueRoom(bytesMax));
         const waiting: Item[] = [];
         const leave = (items: readonly Item[]): void => {
           for (const item of items) {
@@ -73,7 +74,7 @@ describe('the fair queue', () => {
   });
 
   it('fills a batch as far as its bounds and what waits allow', () => {
-    const queue = new FairQueue<Item>(bytesMax);
+    const queue = new FairQueue<Item>(new QueueRoom(bytesMax));
     for (let number = 0; number < 10; number++) queue.add({ org: 'a', bytes: 10, cost: 10, enqueuedAtMs: 0, number });
     assert.equal(queue.take(4, 1_000).length, 4);
     assert.equal(queue.take(100, 35).length, 3);
@@ -92,7 +93,7 @@ describe('the fair queue', () => {
     });
     fc.assert(
       fc.property(flood, ({ floods, bytes, takenBefore, itemsMax, bytesMax: batchBytesMax, inOneTurn }) => {
-        const queue = new FairQueue<Item>(Infinity);
+        const queue = new FairQueue<Item>(new QueueRoom(Infinity));
         for (const [org, size] of floods.entries()) {
           for (let number = 0; number * size < 60 * turnCost; number++) {
             queue.add({ org: `flood ${org}`, bytes: size, cost: size, enqueuedAtMs: 0, number });
@@ -119,7 +120,7 @@ describe('the fair queue', () => {
   });
 
   it('takes no more than a turn of each org, if told to, and at least one item', () => {
-    const queue = new FairQueue<Item>(Infinity);
+    const queue = new FairQueue<Item>(new QueueRoom(Infinity));
     const cost = turnCost / 4;
     for (let number = 0; number < 10; number++) {
       for (const org of ['a', 'b']) queue.add({ org, bytes: 1, cost, enqueuedAtMs: 0, number });
@@ -134,7 +135,7 @@ describe('the fair queue', () => {
   });
 
   it('knows whether several orgs have come of late, and how many turns one of them needs', () => {
-    const queue = new FairQueue<Item>(Infinity);
+    const queue = new FairQueue<Item>(new QueueRoom(Infinity));
     const add = (org: string, enqueuedAtMs: number) =>
       queue.add({ org, bytes: 1, cost: turnCost / 2, enqueuedAtMs, number: 0 });
     add('a', 10);
@@ -150,7 +151,7 @@ describe('the fair queue', () => {
 
   it('has room for the single event of an org, however many others flood it', () => {
     for (const floods of [1, 2, 20]) {
-      const queue = new FairQueue<Item>(1_000_000);
+      const queue = new FairQueue<Item>(new QueueRoom(1_000_000));
       for (let turn = 0; turn < 3; turn++) {
         for (let i = 0; i < floods; i++) {
           while (queue.add({ org: `flood ${i}`, bytes: 1_000, cost: 1_000, enqueuedAtMs: 0, number: 0 }));
@@ -163,7 +164,7 @@ describe('the fair queue', () => {
   });
 
   it('keeps its order also after thousands of items have come and gone', () => {
-    const queue = new FairQueue<Item>(Infinity);
+    const queue = new FairQueue<Item>(new QueueRoom(Infinity));
     let taken = 0;
     for (let number = 0; number < 10_000; number++) {
       queue.add({ org: 'a', bytes: 1, cost: 1, enqueuedAtMs: number, number });

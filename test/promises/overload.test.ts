@@ -50,6 +50,7 @@ async function startStoppable(engine: EngineName) {
     database: stoppable,
     stats,
     embedded: null,
+    ingestLanes: 1,
   });
   return {
     address: node.address,

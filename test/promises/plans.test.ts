@@ -71,7 +71,7 @@ function describePlans(storage: TestStorage): void {
     const config = testConfig(storage);
     const log = createLogger(config.logLevel);
     const stats = () => ({ sessionsInUse: 0, waiting: 0, serviceMs: 0, refused: 0 });
-    const parts = { config, log, onProgress: () => {}, clock: systemClock, stats, embedded: null };
+    const parts = { config, log, onProgress: () => {}, clock: systemClock, stats, embedded: null, ingestLanes: 1 };
     node = await composeServer({ ...parts, database: watched });
     org = await createOrg(node.address);
     await new Client(node.address, adminToken).call('PATCH', `/v1/orgs/${org.id}`, {

@@ -25,6 +25,7 @@ export function testConfig(storage: TestStorage, overrides: Partial<Config> = {}
     connectionsMax: 10_000,
     migrate: 'auto',
     dbPool: 10,
+    ingestLanes: 2,
     queueBytesMax: 64 * 1024 * 1024,
     queueAgeMsMax: 5_000,
     ...storage.config,

@@ -6,7 +6,7 @@ import type { BatchItem } from '../../ingest/batch-body.js';
 import { batchBodyBytesMax, parseBatch } from '../../ingest/batch-body.js';
 import { cloudEventBatchMediaType, CloudEventReader } from '../../ingest/cloud-event.js';
 import { EventReader, toNewEvent } from '../../ingest/envelope.js';
-import type { GroupCommit } from '../../ingest/group-commit.js';
+import type { IngestLanes } from '../../ingest/ingest-lanes.js';
 import { notStored } from '../../ingest/refusals.js';
 import { refusedBatch, replyOf } from '../batch-results.js';
 import { mediaTypeOf } from '../admit.js';
@@ -15,7 +15,7 @@ import { forKeys } from '../route.js';
 import { headerOf } from './events.js';
 
 export interface BatchRoutesOptions {
-  readonly ingest: GroupCommit;
+  readonly ingest: IngestLanes;
   readonly atomic: AtomicCommit;
 }
 

@@ -13,7 +13,8 @@ import {
 } from '../../ingest/cloud-event.js';
 import type { EventEnvelope } from '../../ingest/envelope.js';
 import { bodyBytesMax, parseEvent, toNewEvent } from '../../ingest/envelope.js';
-import type { GroupCommit, StoredOrRefused } from '../../ingest/group-commit.js';
+import type { StoredOrRefused } from '../../ingest/group-commit.js';
+import type { IngestLanes } from '../../ingest/ingest-lanes.js';
 import { dedupMismatch, orgGone } from '../../ingest/refusals.js';
 import type { Delivery } from '../../subscriptions/deliveries.js';
 import { deliveriesOf } from '../../subscriptions/deliveries.js';
@@ -28,7 +29,7 @@ import { forKeys, json } from '../route.js';
 
 export interface EventRoutesOptions {
   readonly database: Database;
-  readonly ingest: GroupCommit;
+  readonly ingest: IngestLanes;
   readonly clock: Clock;
 }
 
