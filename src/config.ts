@@ -24,7 +24,15 @@ export type Invocation =
   | ClientInvocation
   | AuditInvocation
   | VerifyInvocation
-  | MigrateInvocation;
+  | MigrateInvocation
+  | RestoredInvocation;
+
+/** `sluice restored`. */
+export interface RestoredInvocation {
+  readonly kind: 'restored';
+  readonly config: Config;
+  readonly notices: readonly string[];
+}
 
 /** `sluice verify`. */
 export interface VerifyInvocation {
@@ -84,7 +92,7 @@ export class UsageError extends Error {
 export type Environment = Readonly<Record<string, string | undefined>>;
 
 /**
- * What `sluice [start] [flags]`, `sluice export [file] [flags]`, `sluice import [file] [flags]`, `sluice verify [flags]`, `sluice audit verify [flags]`, `sluice migrate [flags]` or a command of `client-commands.ts` asks for. `args` are the arguments after the
+ * What `sluice [start] [flags]`, `sluice export [file] [flags]`, `sluice import [file] [flags]`, `sluice verify [flags]`, `sluice audit verify [flags]`, `sluice migrate [flags]`, `sluice restored [flags]` or a command of `client-commands.ts` asks for. `args` are the arguments after the
  * program's name; `cwd` is what a relative path is relative to. Throws a `UsageError` with all problems. `--help` and `--version` are answered
  * whatever else is wrong.
  */
@@ -149,6 +157,10 @@ export function readInvocation(
     if (flags.file !== undefined) throw new UsageError(['verify: it takes flags only, and verifies every org']);
     return { kind: 'verify', config, notices };
   }
+  if (command === 'restored') {
+    if (flags.file !== undefined) throw new UsageError(['restored: it takes flags only, and is meant for every org']);
+    return { kind: 'restored', config, notices };
+  }
   if (command === 'migrate') {
     if (flags.file !== undefined) throw new UsageError(['migrate: it takes flags only']);
     const [dryRun, printRoles] = [flags.switches.has('dry-run'), flags.switches.has('print-roles')];
@@ -204,7 +216,7 @@ function startConflicts(config: Config, given: (variable: string) => Given | und
   return conflicts;
 }
 
-const commands = ['start', 'export', 'import', 'audit', 'verify', 'migrate'] as const;
+const commands = ['start', 'export', 'import', 'audit', 'verify', 'migrate', 'restored'] as const;
 type Command = (typeof commands)[number];
 
 /** Flags without a value, by the command that has them. */

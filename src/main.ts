@@ -54,6 +54,11 @@ async function main(): Promise<void> {
       process.exitCode = await runMigrate(invocation);
       return;
     }
+    case 'restored': {
+      const { runRestored } = await import('./cli/restored.js');
+      process.exitCode = await runRestored(invocation);
+      return;
+    }
     case 'verify': {
       const { runVerify } = await import('./cli/verify.js');
       process.exitCode = await runVerify(invocation);

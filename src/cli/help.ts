@@ -14,6 +14,7 @@ export function helpText(): string {
     '       sluice verify [flags]',
     '       sluice audit verify [flags]',
     '       sluice migrate [--dry-run | --print-roles] [flags]',
+    '       sluice restored [flags]',
     '',
     'start   Starts the server: on its own embedded database, or on PostgreSQL when DATABASE_URL',
     '        names one.',
@@ -29,6 +30,9 @@ export function helpText(): string {
     'migrate Brings the schema of the database up to date. --dry-run says what that would do and lock,',
     '        and changes nothing; --print-roles prints the SQL that makes the roles by hand, so that the',
     '        user of DATABASE_URL needs no CREATEROLE.',
+    'restored',
+    '        To be run after rows of a running PostgreSQL were put back by hand, so that no event id is',
+    '        given out a second time. Every other restore is noticed without it.',
     '',
     'Every setting is a flag and an environment variable; the flag wins.',
     '',
@@ -38,7 +42,7 @@ export function helpText(): string {
     'Settings of those commands:',
     ...clientSettingLines(),
     '',
-    'Settings of start, export, import, verify, audit and migrate:',
+    'Settings of start, export, import, verify, audit, migrate and restored:',
   ];
   for (const row of Object.values(settings)) {
     const absent = row.default === null ? '' : `, default ${row.default}`;

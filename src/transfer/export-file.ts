@@ -93,7 +93,9 @@ export async function requireSameSource(database: Database, { state }: ExportFil
   if (head === null) return;
   const now = await findHead(database, lastOrg);
   if (now !== null && now.epoch === head.epoch && Number(now.position) >= head.position) return;
-  throw new ExportRefused('the file was exported from another database; go on with that one, or give another name');
+  throw new ExportRefused(
+    'the file was exported from another database, or before this one was restarted or restored; go on with that one, or give another name',
+  );
 }
 
 async function isGzip(handle: FileHandle, path: string, ifEmpty: boolean): Promise<boolean> {

@@ -169,7 +169,7 @@ for (const [from, to] of [
     const fresh = await moved.post('/v1/events', { type: 'a.b', payload: 3 });
     assert.equal(fresh.status, 201, fresh.text);
     const epochs = [sent, fresh].map(({ json }) => decodeEventId(json.id)?.epoch ?? NaN);
-    assert.equal(epochs[1], (epochs[0] ?? NaN) + 1);
+    assert.ok((epochs[1] ?? NaN) > (epochs[0] ?? NaN), epochs.join(' '));
     assert.ok(fresh.json.id > sent.json.id);
   });
 }

@@ -103,7 +103,9 @@ const inserts = {
     'org bigint, key_id text, hash bytea, name text, prefix text, scopes text[], created_at timestamptz, expires_at timestamptz, ' +
     'retires_at timestamptz, last_used_at timestamptz',
   heads:
-    'org bigint, epoch integer, position bigint, day integer, received_at timestamptz, first_position bigint, first_day integer',
+    'org bigint, epoch integer, position bigint, day integer, received_at timestamptz, first_position bigint, first_day integer, ' +
+    // Null in every row: it is not the run of this server.
+    'server_run bigint',
   subscriptions:
     'org bigint, subscription integer, kind text, name text, max_attempts integer, cursor bigint, cursor_day integer, ahead int8multirange, ' +
     'held bigint, dead bigint, expired bigint, erased bigint, skipped int8multirange, filters jsonb, created_at timestamptz',

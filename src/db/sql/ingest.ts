@@ -1,6 +1,7 @@
 import type { Database, Scope, Transaction } from '../database.js';
 import { StorageError } from '../database.js';
 import { levelOf, weaker } from './durability.js';
+import { epochFloor, positionJumpMax } from './epochs.js';
 import type { Durability } from './durability.js';
 
 /** One org's share of a batch after `reserve`: its events get the positions from `first` on. */
@@ -30,11 +31,17 @@ interface ReserveRow {
   durability: Durability;
 }
 
+/** The log may have been restored since its last batch, or promoted with less than all of it. */
+const isOtherRun = 'h.server_run IS DISTINCT FROM (SELECT id FROM run)';
+
 const reserveStatement = {
   name: 'ingest_reserve',
   text: `
+    WITH run AS MATERIALIZED (SELECT sluice_server_run() AS id)
     UPDATE heads AS h
-    SET position = h.position + b.events,
+    SET position = h.position + b.events + CASE WHEN ${isOtherRun} THEN (random() * ${positionJumpMax})::bigint ELSE 0 END,
+        epoch = CASE WHEN ${isOtherRun} THEN GREATEST(h.epoch + 1, $5::integer) ELSE h.epoch END,
+        server_run = (SELECT id FROM run),
         received_at = GREATEST(h.received_at, $3::timestamptz),
         day = GREATEST(h.day, $4::integer)
     FROM unnest($1::bigint[], $2::integer[]) AS b (org, events)
@@ -46,7 +53,7 @@ const reserveStatement = {
 
 /**
  * Moves the head of every org in `shares` by its number of events, under row locks that live until commit: so per org, positions become
- * visible in order. `shares` must be sorted by org, the order in which every batch takes its locks. An org without a head is left out.
+ * visible in order. Where the server's run is another than at the org's last batch, the epoch is raised. `shares` must be sorted by org, the order in which every batch takes its locks. An org without a head is left out.
  */
 export async function reserve(
   tx: Transaction,
@@ -58,6 +65,7 @@ export async function reserve(
     shares.map(([, events]) => events),
     new Date(nowMs).toISOString(),
     Math.floor(nowMs / 86_400_000),
+    epochFloor(nowMs),
   ]);
   const byOrg = new Map<string, Reservation>();
   for (const row of rows) {
