@@ -1,5 +1,6 @@
 import type { Clock } from '../clock.js';
 import { Problem } from '../errors.js';
+import type { Spent } from '../siblings.js';
 import type { Limits } from '../tenancy/tiers.js';
 import type { BucketRate } from './token-bucket.js';
 import { TokenBucket } from './token-bucket.js';
@@ -23,17 +24,21 @@ export interface Admitted {
 }
 
 /**
- * The token buckets of every org on this node. Each node counts for itself.
+ * The token buckets of every org in this process. Processes of one node tell each other what they grant, so that an org has one limit over all of them,
+ * exceeded at most by what the others grant before it is heard of, and that is owed. Each node counts for itself.
  */
 export class RateLimiter {
   readonly #clock: Clock;
   readonly #bucketsMax: number;
+  readonly #onSpent: ((spent: Spent) => void) | undefined;
   /** The one that was unused for the longest is first. */
   readonly #buckets = new Map<string, TokenBucket>();
 
-  constructor(clock: Clock, bucketsMax = defaultBucketsMax) {
+  /** `onSpent` is told of what is granted here. */
+  constructor(clock: Clock, bucketsMax = defaultBucketsMax, onSpent?: (spent: Spent) => void) {
     this.#clock = clock;
     this.#bucketsMax = bucketsMax;
+    this.#onSpent = onSpent;
   }
 
   /** Spends `cost` tokens of an org. Throws `rate_limited`, or `rate_exceeds_burst` for what the bucket can never hold. */
@@ -41,7 +46,9 @@ export class RateLimiter {
     const factor = multiplier[bucketClass];
     const rate = { ratePerMinute: limits.ratePerMinute * factor, burst: limits.burst * factor };
     const nowMs = this.#clock.monotonic();
-    const decision = this.#bucket(`${org} ${bucketClass}`, rate, nowMs).take(rate, cost, nowMs);
+    const name = `${org} ${bucketClass}`;
+    const decision = this.#bucket(name, rate, nowMs).take(rate, cost, nowMs);
+    if (decision.allowed) this.#onSpent?.({ bucket: name, tokens: cost, ...rate });
     const headers = {
       'RateLimit-Limit': String(rate.burst),
       'RateLimit-Remaining': String(decision.remaining),
@@ -56,6 +63,12 @@ export class RateLimiter {
     const retryAfterSeconds = Math.max(1, Math.ceil(decision.retryAfterSeconds));
     const detail = `Your limit is ${rate.ratePerMinute} a minute. Try again in ${retryAfterSeconds} s.`;
     throw new Problem('rate_limited', detail, { retryAfterSeconds, headers });
+  }
+
+  /** Takes from the buckets here what was granted by other processes of this node. */
+  spentElsewhere(spent: readonly Spent[]): void {
+    const nowMs = this.#clock.monotonic();
+    for (const { bucket, tokens, ...rate } of spent) this.#bucket(bucket, rate, nowMs).owe(rate, tokens, nowMs);
   }
 
   #bucket(name: string, rate: BucketRate, nowMs: number): TokenBucket {

@@ -25,12 +25,15 @@ export class TokenBucket {
     this.#refilledAtMs = nowMs;
   }
 
+  /** Takes tokens that were granted elsewhere. It may leave a debt, of one burst at most, which is refilled first. */
+  owe(rate: BucketRate, tokens: number, nowMs: number): void {
+    this.#refill(rate, nowMs);
+    this.#tokens = Math.max(-rate.burst, this.#tokens - tokens);
+  }
+
   /** Takes `cost` tokens if there are that many. `nowMs` is monotonic; the rate may differ from call to call. */
   take(rate: BucketRate, cost: number, nowMs: number): BucketDecision {
-    const perMs = rate.ratePerMinute / 60_000;
-    const elapsedMs = Math.max(0, nowMs - this.#refilledAtMs);
-    this.#refilledAtMs = nowMs;
-    this.#tokens = Math.min(rate.burst, this.#tokens + elapsedMs * perMs);
+    const perMs = this.#refill(rate, nowMs);
     const allowed = this.#tokens + roundingTokens >= cost;
     if (allowed) this.#tokens -= cost;
     const missing = cost > rate.burst ? Infinity : Math.max(0, cost - this.#tokens);
@@ -40,6 +43,15 @@ export class TokenBucket {
       retryAfterSeconds: allowed ? 0 : missing / perMs / 1000,
       resetSeconds: (rate.burst - this.#tokens) / perMs / 1000,
     };
+  }
+
+  /** Returns tokens per millisecond. */
+  #refill(rate: BucketRate, nowMs: number): number {
+    const perMs = rate.ratePerMinute / 60_000;
+    const elapsedMs = Math.max(0, nowMs - this.#refilledAtMs);
+    this.#refilledAtMs = nowMs;
+    this.#tokens = Math.min(rate.burst, this.#tokens + elapsedMs * perMs);
+    return perMs;
   }
 }
 
