@@ -26,6 +26,10 @@ export interface PostgresOptions {
   readonly sessionsMax?: number;
   /** How many of them are for ingest alone, each for its lane. Default 1, less than `sessionsMax`. */
   readonly ingestLanes?: number;
+  /** Processes of this node that open as many. Default 1. */
+  readonly processes?: number;
+  /** Whether what is weaker than an operator may think has been said by another process of this node. Default false. */
+  readonly isWarned?: boolean;
   /** Default 10,000. */
   readonly waitersMax?: number;
   /** Longest wait for a session. Default 5,000. */
@@ -64,6 +68,8 @@ export class PostgresDatabase implements Database {
   readonly #connectionsMax: number;
   /** Until it is known how a pooler treats them, if there is one. */
   #namesStatements = true;
+  readonly #processes: number;
+  readonly #isWarned: boolean;
   #closing: Promise<void> | undefined;
 
   /** Use `openPostgres`. */
@@ -74,6 +80,8 @@ export class PostgresDatabase implements Database {
     onLog,
     sessionsMax = 10,
     ingestLanes = 1,
+    processes = 1,
+    isWarned = false,
     waitersMax = 10_000,
     waitMsMax = 5_000,
     stallMsMax = 15_000,
@@ -97,13 +105,15 @@ export class PostgresDatabase implements Database {
     const lanes = Math.max(1, Math.min(ingestLanes, sessionsMax - 1));
     this.#pool = new SessionPool({ ...limits, sessionsMax: Math.max(1, sessionsMax - lanes) });
     this.#ingestLanes = Array.from({ length: lanes }, () => new SessionPool({ ...limits, sessionsMax: 1 }));
+    this.#processes = processes;
+    this.#isWarned = isWarned;
     this.#outside = new SessionPool({ ...limits, sessionsMax: 1, open: openOutside });
     this.#listener = new PostgresListener({ clock, onLog, open: openListener });
   }
 
   /**
    * Opens the first session, so that a wrong address is known at once, and reads what the server promises. Rejects with a sentence when it cannot be
-   * used; warns once of what is weaker than an operator may think.
+   * used; warns once of what is weaker than an operator may think, unless that was done.
    */
   async start(): Promise<void> {
     await this.#pool.prepare();
@@ -113,12 +123,13 @@ export class PostgresDatabase implements Database {
     });
     const { isPooled } = this.#connector;
     // How many connections a pooler makes of them, it knows alone.
-    const connections = isPooled ? 0 : this.#connectionsMax;
-    const refusal = serverRefusal(facts, connections);
+    const connections = isPooled ? 0 : this.#processes * this.#connectionsMax;
+    const refusal = serverRefusal(facts, connections, this.#processes);
     if (refusal !== null) throw new StorageError('sql', refusal);
     if (isPooled) this.#namesStatements = await this.#tracksStatements();
+    if (this.#isWarned) return;
     const pooler = isPooled && !this.#hasListenUrl ? pooledWithoutListen : null;
-    for (const warning of [durabilityWarning(facts), budgetWarning(facts, connections), pooler]) {
+    for (const warning of [durabilityWarning(facts), budgetWarning(facts, connections, this.#processes), pooler]) {
       if (warning !== null) this.#onLog(`WARNING: ${warning}`);
     }
   }

@@ -5,8 +5,11 @@ const oldestVersion = 150_000;
 /** Connections that are left to everybody else: people, backups, monitoring. */
 const sparedConnections = 10;
 
-/** Why this server cannot be used by a process that opens up to `sessions` connections, in a sentence that says what to do; or null. */
-export function serverRefusal(facts: ServerFacts, sessions: number): string | null {
+/**
+ * Why this server cannot be used by a node of `processes` processes that opens up to `sessions` connections, in a sentence that says what to do; or
+ * null.
+ */
+export function serverRefusal(facts: ServerFacts, sessions: number, processes = 1): string | null {
   const { version, connectionsMax, connectionsReserved } = facts;
   if (version < oldestVersion) {
     const name = version >= 100_000 ? String(Math.floor(version / 10_000)) : 'a version older than 10';
@@ -15,8 +18,8 @@ export function serverRefusal(facts: ServerFacts, sessions: number): string | nu
   const room = connectionsMax - connectionsReserved;
   if (sessions > room) {
     return (
-      `This process would open up to ${sessions} connections, and PostgreSQL takes ${room} in all (max_connections ${connectionsMax}, of ` +
-      `which ${connectionsReserved} are reserved); raise max_connections, or lower SLUICE_DB_POOL.`
+      `${openers(processes)} would open up to ${sessions} connections, and PostgreSQL takes ${room} in all (max_connections ${connectionsMax}, of ` +
+      `which ${connectionsReserved} are reserved); raise max_connections, or lower SLUICE_DB_POOL${orWorkers(processes)}.`
     );
   }
   return null;
@@ -45,17 +48,25 @@ export function durabilityWarning(facts: ServerFacts): string | null {
  * Whether `sessions` connections fit beside those that are open, in a sentence if they do not. How many nodes there are nobody knows here, so
  * what counts is what is free at this moment.
  */
-export function budgetWarning(facts: ServerFacts, sessions: number): string | null {
+export function budgetWarning(facts: ServerFacts, sessions: number, processes = 1): string | null {
   const { connectionsMax, connectionsReserved, connectionsInUse } = facts;
   // The session that asks is one of its own process.
   const others = Math.max(0, connectionsInUse - 1);
   const free = connectionsMax - connectionsReserved - others - sparedConnections;
   if (sessions <= free) return null;
   return (
-    `This process may open ${sessions} connections (SLUICE_DB_POOL and one that listens), but of PostgreSQL's max_connections ` +
+    `${openers(processes)} may open ${sessions} connections (${processes > 1 ? `${processes} × ` : ''}SLUICE_DB_POOL and one that listens), but of PostgreSQL's max_connections ` +
     `${connectionsMax}, ${connectionsReserved} are reserved, ${others} in use and ${sparedConnections} to be spared, which leaves ` +
-    `${Math.max(0, free)}: some requests may get 503; raise max_connections, or lower SLUICE_DB_POOL on every node.`
+    `${Math.max(0, free)}: some requests may get 503; raise max_connections, or lower SLUICE_DB_POOL${orWorkers(processes)} on every node.`
   );
+}
+
+function openers(processes: number): string {
+  return processes === 1 ? 'This process' : `The ${processes} processes of this node`;
+}
+
+function orWorkers(processes: number): string {
+  return processes === 1 ? '' : ' or SLUICE_WORKERS';
 }
 
 export const pooledWithoutListen =

@@ -42,6 +42,17 @@ it('refuses more connections than the server takes in all, and warns of more tha
   );
 });
 
+it('counts the connections of all processes of a node, and says so', () => {
+  assert.match(
+    serverRefusal(sound, 110, 10) ?? '',
+    /^The 10 processes of this node .* 110 .* lower SLUICE_DB_POOL or SLUICE_WORKERS\.$/,
+  );
+  assert.match(
+    budgetWarning(sound, 88, 8) ?? '',
+    /^The 8 processes of this node may open 88 connections \(8 × SLUICE_DB_POOL and one that listens\), .* lower SLUICE_DB_POOL or SLUICE_WORKERS /,
+  );
+});
+
 it('names each setting that makes a receipt weaker than an operator may think', () => {
   const warned = (facts: Partial<ServerFacts>): string => durabilityWarning({ ...sound, ...facts }) ?? '';
   assert.match(warned({ fsync: false }), /fsync is off, .*"memory"/);
