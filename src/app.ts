@@ -6,6 +6,7 @@ import type { Database } from './db/database.js';
 import type { EmbeddedDatabase } from './db/embedded.js';
 import type { PoolStats } from './db/session-pool.js';
 import type { Logger } from './log.js';
+import type { Siblings } from './siblings.js';
 import type { AdminToken, FirstStart } from './tenancy/first-start.js';
 
 export type { Config } from './config.js';
@@ -14,6 +15,7 @@ export interface RunningServer {
   /** `http://host:port` */
   readonly address: string;
   readonly engine: Database['engine'];
+  readonly role: Config['role'];
   /** Absolute; null on PostgreSQL. */
   readonly dataDir: string | null;
   readonly adminToken: AdminToken;
@@ -29,13 +31,14 @@ export type DatabaseStats = () => PoolStats;
 
 /**
  * Opens the database, brings its schema up to date and listens. Resolves when events can be taken. On a failure everything that was
- * started is stopped again.
+ * started is stopped again. With `siblings` it is one of several processes that share the port, and `prepareStorage` has been called.
  */
 export async function startServer(
   config: Config,
   log: Logger,
   onProgress: (text: string) => void,
   clock: Clock = systemClock,
+  siblings?: Siblings,
 ): Promise<RunningServer> {
   // Loading the rest takes as long as opening does, so the two go side by side; but not before the engine's thread has got its work, since
   // loading leaves this thread no time to give it.
@@ -43,16 +46,36 @@ export async function startServer(
   const begun = new Promise<void>((resolve) => {
     begin = resolve;
   });
-  const opening = openDatabase(config, log, onProgress, clock, () => begin?.());
+  const opening = openDatabase(config, log, onProgress, clock, () => begin?.(), {
+    processes: config.workers,
+    isWarned: siblings !== undefined,
+  });
   const loading = Promise.race([begun, opening]).then(loadProgram);
   loading.catch(() => {});
   const { database, ...parts } = await opening;
   try {
     const { composeServer } = await loading;
-    return await composeServer({ config, log, onProgress, clock, database, ...parts });
+    return await composeServer({ config, log, onProgress, clock, database, siblings, ...parts });
   } catch (error) {
     await database.close();
     throw error;
+  }
+}
+
+/** What is done once for all processes of a node: the database is looked at, what is to be said of it is said, its schema is brought up to date. */
+export async function prepareStorage(
+  config: Config,
+  log: Logger,
+  onProgress: (text: string) => void,
+  clock: Clock = systemClock,
+): Promise<void> {
+  const node = { processes: config.workers, isWarned: false };
+  const { database } = await openDatabase(config, log, onProgress, clock, () => {}, node);
+  try {
+    const { bringUpSchema } = await import('./db/migrate.js');
+    await bringUpSchema(database, config.migrate, onProgress);
+  } finally {
+    await database.close();
   }
 }
 
@@ -69,6 +92,7 @@ export async function openDatabase(
   onProgress: (text: string) => void,
   clock: Clock,
   onBusy: () => void,
+  node: { readonly processes: number; readonly isWarned: boolean } = { processes: 1, isWarned: false },
 ): Promise<OpenDatabase> {
   const onLog = (line: string): void => {
     // What the engine says in the ordinary course of a start is for whoever looks for it.
@@ -79,7 +103,7 @@ export async function openDatabase(
     const { openPostgres } = await import('./db/postgres.js');
     const { databaseUrl: url, dbPool: sessionsMax, ingestLanes } = config;
     const listenUrl = config.listenUrl ?? undefined;
-    const database = await openPostgres({ url, listenUrl, clock, onLog, sessionsMax, ingestLanes });
+    const database = await openPostgres({ url, listenUrl, clock, onLog, sessionsMax, ingestLanes, ...node });
     return { database, stats: () => database.stats(), embedded: null, ingestLanes: database.ingestLanes };
   }
   const { openEmbedded } = await import('./db/embedded.js');

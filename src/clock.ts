@@ -9,6 +9,11 @@ export interface Clock {
   after(delayMs: number, fire: () => void): () => void;
 }
 
+/** Keeps this process alive until it exits, which no timer of a clock does. */
+export function keepAlive(): void {
+  setInterval(() => {}, 3_600_000);
+}
+
 export const systemClock: Clock = {
   now: () => Date.now(),
   monotonic: () => performance.now(),

@@ -9,7 +9,7 @@ import type { Database } from './db/database.js';
 import { StorageError } from './db/database.js';
 import type { EmbeddedDatabase } from './db/embedded.js';
 import { EmbeddedMaintenance } from './db/embedded-maintenance.js';
-import { migrate, requireUsableSchema } from './db/migrate.js';
+import { bringUpSchema } from './db/migrate.js';
 import { probeStorage } from './db/sql/probe.js';
 import { cursorSecret } from './db/sql/secrets.js';
 import type { BatchOutcome } from './event-log/append.js';
@@ -26,6 +26,8 @@ import { KeyWatch } from './http/key-watch.js';
 import { encodeOrgId } from './ids.js';
 import { MetricsServer } from './http/metrics-server.js';
 import { Readiness } from './http/readiness.js';
+import type { RouteTableOptions } from './http/routes/table.js';
+import { operationsRoutes } from './http/routes/operations.js';
 import { routeTable } from './http/routes/table.js';
 import { HttpServer, preloadHttp } from './http/server.js';
 import { Inbox } from './inbox/inbox.js';
@@ -36,9 +38,11 @@ import { IngestLanes } from './ingest/ingest-lanes.js';
 import { storeAtomic } from './ingest/store-atomic.js';
 import type { StoreBatchOptions } from './ingest/store-batch.js';
 import { storeBatch } from './ingest/store-batch.js';
+import type { Service } from './lifecycle.js';
 import { startAll, stopAll } from './lifecycle.js';
 import { expireBefore } from './subscriptions/expire.js';
 import type { Logger } from './log.js';
+import type { Siblings } from './siblings.js';
 import type { Telemetry } from './telemetry.js';
 import { createTelemetry, registerEmbedded, registerGauges } from './telemetry.js';
 import { Keys } from './tenancy/keys.js';
@@ -68,6 +72,8 @@ export interface Parts {
   readonly embedded: EmbeddedDatabase | null;
   /** How many batches may be stored at once. */
   readonly ingestLanes: number;
+  /** The other processes of this node; absent where it is the only one. */
+  readonly siblings?: Siblings | undefined;
 }
 
 /** Loads what is loaded only at its first use, so that it is not loaded when the database is open and everybody waits. */
@@ -75,9 +81,10 @@ export const preload = preloadHttp;
 
 /** Brings the schema up to date, builds every part and starts it. Resolves when events can be taken. */
 export async function composeServer(parts: Parts): Promise<RunningServer> {
-  const { config, log, onProgress, clock, database, stats, embedded } = parts;
-  if (config.migrate === 'auto') await migrate(database, onProgress);
-  else await requireUsableSchema(database);
+  const { config, log, onProgress, clock, database, stats, embedded, siblings } = parts;
+  // One of several finds it done.
+  await bringUpSchema(database, siblings === undefined ? config.migrate : 'off', onProgress);
+  const [serves, works] = [config.role !== 'worker', config.role !== 'api'];
   const dataDir = database.engine === 'embedded' ? config.dataDir : null;
   const token = await adminToken(config.adminToken, config.dataDir);
   const cursors = new CursorSigner(await cursorSecret(database));
@@ -108,10 +115,16 @@ export async function composeServer(parts: Parts): Promise<RunningServer> {
     },
     onFailure: failed('subject erasure'),
   });
-  const erasures = new Erasures(database, clock, () => subjectErasure.check());
-  const orgs = new Orgs(database, clock, forget, () => erasure.check());
+  // Where another node does it, that one looks for itself within a minute.
+  const erasures = new Erasures(database, clock, () => works && subjectErasure.check());
+  const orgs = new Orgs(database, clock, forget, () => works && erasure.check());
   const keyUsage = new KeyUsage(database, clock, failed('key usage'));
-  const limiter = new RateLimiter(clock);
+  const limiter = new RateLimiter(clock, undefined, siblings && ((spent) => siblings.spent(spent)));
+  const scrape = (): Promise<string> => (siblings === undefined ? telemetry.registry.metrics() : siblings.scrape());
+  siblings?.join({
+    metrics: () => telemetry.registry.getMetricsAsJSON(),
+    spentElsewhere: (spent) => limiter.spentElsewhere(spent),
+  });
 
   const partitions = new Partitions(database, clock, failed('partitions'));
   const retention = new Retention(
@@ -182,7 +195,7 @@ export async function composeServer(parts: Parts): Promise<RunningServer> {
       keyUsage,
       bodyLimit: { bytesMax: bodyBytesMax, code: 'payload_too_large' },
     },
-    routes: routeTable({
+    routes: routesOf(config.role, {
       database,
       ingest,
       atomic,
@@ -197,6 +210,7 @@ export async function composeServer(parts: Parts): Promise<RunningServer> {
       clock,
       readiness,
       telemetry,
+      scrape,
     }),
     telemetry,
     log,
@@ -217,20 +231,17 @@ export async function composeServer(parts: Parts): Promise<RunningServer> {
     sessionsRefused: () => stats().refused,
   });
 
-  const metrics = config.metricsPort === null ? [] : [new MetricsServer(config.host, config.metricsPort, telemetry)];
+  const metrics = config.metricsPort === null ? [] : [new MetricsServer(config.host, config.metricsPort, scrape)];
 
-  // Stopped in reverse: the door first, then what stands behind it.
-  const background = maintenance === null ? [] : [maintenance];
-  const services = [
+  // Stopped in reverse: the door first, then what stands behind it. Partitions are made ahead in every role, so that a day without one never stops
+  // ingest, whatever else runs.
+  const services: Service[] = [
     partitions,
-    announcer,
-    ...background,
-    keyUsage,
-    erasure,
-    subjectErasure,
-    retention,
-    ingest,
-    atomic,
+    ...(serves ? [announcer] : []),
+    ...(maintenance === null ? [] : [maintenance]),
+    ...(serves ? [keyUsage] : []),
+    ...(works ? [erasure, subjectErasure, retention] : []),
+    ...(serves ? [ingest, atomic] : []),
     ...metrics,
     http,
   ];
@@ -251,12 +262,18 @@ export async function composeServer(parts: Parts): Promise<RunningServer> {
   return {
     address: http.address,
     engine: database.engine,
+    role: config.role,
     dataDir,
     adminToken: token,
     firstStart: first,
     announced: () => (dataDir === null || first === null ? Promise.resolve() : firstKeyShown(dataDir)),
     stop: () => (stopping ??= stop()),
   };
+}
+
+/** In the role worker the port is there for whoever watches the process. */
+function routesOf(role: Config['role'], parts: RouteTableOptions): ReturnType<typeof routeTable> {
+  return role === 'worker' ? operationsRoutes(parts) : routeTable(parts);
 }
 
 function embeddedMaintenance(

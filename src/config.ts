@@ -122,11 +122,7 @@ export function readInvocation(
 
   for (const later of laterSettings) {
     const got = given(later.variable);
-    if (got === undefined) continue;
-    if ('notice' in later) notices.push(`${got.label} ${later.notice}.`);
-    else if (got.text !== later.accepted) {
-      problems.push(`${got.label}: ${later.refusal}; use ${later.accepted} or leave it out`);
-    }
+    if (got !== undefined) notices.push(`${got.label} ${later.notice}.`);
   }
 
   const values: Record<string, unknown> = {};
@@ -208,6 +204,21 @@ function startConflicts(config: Config, given: (variable: string) => Given | und
   if (config.databaseUrl !== null && given('SLUICE_INGEST_LANES') && config.ingestLanes >= config.dbPool) {
     conflicts.push(
       `${label('SLUICE_INGEST_LANES')}: ${config.ingestLanes} lanes leave no connection for anything else; use less than ${label('SLUICE_DB_POOL')} (${config.dbPool})`,
+    );
+  }
+  if (config.databaseUrl === null && config.workers > 1) {
+    conflicts.push(
+      `${label('SLUICE_WORKERS')}: the embedded database is for one process; use 1, or name a PostgreSQL server with DATABASE_URL`,
+    );
+  }
+  if (config.databaseUrl === null && config.role !== 'all') {
+    conflicts.push(
+      `${label('SLUICE_ROLE')}: the embedded database is for one process, which does all; use all, or name a PostgreSQL server with DATABASE_URL`,
+    );
+  }
+  if (config.role === 'worker' && config.workers > 1) {
+    conflicts.push(
+      `${label('SLUICE_WORKERS')}: in the role worker one process does all there is to do; use 1, and start another node to have a second`,
     );
   }
   if (config.metricsPort !== null && config.metricsPort === config.port) {

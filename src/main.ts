@@ -3,8 +3,14 @@
  * The process: arguments in, exit code out (0 stopped cleanly, 1 failed, 2 flags or variables that cannot be used). What takes long to load is
  * loaded only once it is known to be needed.
  */
+import { fileURLToPath } from 'node:url';
+import type { StartServer } from './cli/start.js';
+import type { Prepare } from './cli/workers.js';
 import { readInvocation, UsageError } from './config.js';
 import type { Invocation } from './config.js';
+
+const startServer: StartServer = async (...args) => (await import('./app.js')).startServer(...args);
+const prepare: Prepare = async (...args) => (await import('./app.js')).prepareStorage(...args);
 
 await main();
 
@@ -65,9 +71,15 @@ async function main(): Promise<void> {
       return;
     }
     case 'start': {
+      const { config, notices } = invocation;
+      if (config.workers > 1) {
+        const { startWorkers } = await import('./cli/workers.js');
+        await startWorkers(config, notices, { startServer, prepare, module: fileURLToPath(import.meta.url) });
+        return;
+      }
       const { say, start } = await import('./cli/start.js');
-      for (const notice of invocation.notices) say(notice);
-      await start(invocation.config, async (...args) => (await import('./app.js')).startServer(...args));
+      for (const notice of notices) say(notice);
+      await start(config, startServer);
     }
   }
 }

@@ -9,6 +9,8 @@ export const logLevels = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 's
 
 export const migrateModes = ['auto', 'off'] as const;
 
+export const roles = ['all', 'api', 'worker'] as const;
+
 export interface Setting<Value = unknown> {
   readonly variable: string;
   readonly type: SettingType<Value>;
@@ -97,11 +99,23 @@ export const settings = {
     default: 'auto',
     help: 'auto: a start brings the schema up to date. off: it fails unless `sluice migrate` has.',
   }),
+  workers: setting({
+    variable: 'SLUICE_WORKERS',
+    type: wholeNumber('count', 'a number of processes', 1, 256),
+    default: '1',
+    help: 'Processes that share the port, at best one a core. More than one needs DATABASE_URL.',
+  }),
+  role: setting({
+    variable: 'SLUICE_ROLE',
+    type: oneOf('role', roles),
+    default: 'all',
+    help: 'api: requests. worker: retention and erasure. all: both. The first two need DATABASE_URL.',
+  }),
   dbPool: setting({
     variable: 'SLUICE_DB_POOL',
     type: wholeNumber('connections', 'a number of connections', 2, 1000),
     default: '10',
-    help: 'Connections to PostgreSQL, at most. Unused with the embedded database.',
+    help: 'Connections to PostgreSQL of each process, at most. Unused with the embedded database.',
   }),
   ingestLanes: setting({
     variable: 'SLUICE_INGEST_LANES',
@@ -123,19 +137,12 @@ export const settings = {
   }),
 };
 
-/** Names that belong to the interface but do nothing in this version. What cannot be ignored without misleading is refused. */
+/** Names that belong to the interface but do nothing in this version. */
 export const laterSettings = [
   {
     variable: 'REDIS_URL',
     placeholder: 'url',
     notice: 'has no effect in this version; rate limits and caches are per node',
-  },
-  { variable: 'SLUICE_WORKERS', placeholder: 'count', accepted: '1', refusal: 'this version runs one worker' },
-  {
-    variable: 'SLUICE_ROLE',
-    placeholder: 'role',
-    accepted: 'all',
-    refusal: 'this version runs every role in one process',
   },
   {
     variable: 'SLUICE_WEBHOOK_ALLOW',

@@ -52,6 +52,9 @@ export interface EmbeddedGauges {
   readonly diskFreeBytes: () => number;
 }
 
+/** Of the text that a registry writes. */
+export const metricsMediaType: string = Registry.PROMETHEUS_CONTENT_TYPE;
+
 const latencyBuckets = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30];
 
 export function createTelemetry(): Telemetry {
@@ -189,6 +192,7 @@ export function createTelemetry(): Telemetry {
 
 export function registerGauges({ registry }: Telemetry, gauges: Gauges): void {
   const gauge = gaugeIn(registry);
+  gauge('sluice_processes', 'Processes that take the requests of this node.', () => 1);
   gauge('sluice_http_connections', 'Connections of clients that are open.', gauges.connections);
   gauge('sluice_http_idle_connections', 'Connections without a request under way.', gauges.idleConnections);
   gauge('sluice_ingest_queue_events', 'Events waiting for their commit.', gauges.queueEvents);
@@ -197,7 +201,12 @@ export function registerGauges({ registry }: Telemetry, gauges: Gauges): void {
   gauge('sluice_event_streams', 'Streams of events that are open.', gauges.eventStreams);
   gauge('sluice_db_sessions_in_use', 'Database sessions at work.', gauges.sessionsInUse);
   gauge('sluice_db_sessions_waiting', 'Callers waiting for a database session.', gauges.sessionsWaiting);
-  gauge('sluice_db_session_seconds', 'How long a caller keeps a database session, of late.', gauges.sessionSeconds);
+  gauge(
+    'sluice_db_session_seconds',
+    'How long a caller keeps a database session, of late.',
+    gauges.sessionSeconds,
+    'average',
+  );
   gauge(
     'sluice_db_sessions_refused',
     'Callers refused since the start, since they would wait too long.',
@@ -224,7 +233,8 @@ export function registerEmbedded({ registry }: Telemetry, gauges: EmbeddedGauges
 }
 
 function gaugeIn(registry: Registry) {
-  return (name: string, help: string, read: () => number): void => {
-    const metric: Gauge = new Gauge({ name, help, registers: [registry], collect: (): void => metric.set(read()) });
+  return (name: string, help: string, read: () => number, aggregator: 'sum' | 'average' = 'sum'): void => {
+    const collect = (): void => metric.set(read());
+    const metric: Gauge = new Gauge({ name, help, registers: [registry], collect, aggregator });
   };
 }

@@ -32,6 +32,8 @@ const examples: { readonly [Name in keyof Config]: { text: string; value: Config
   shutdownSeconds: { text: '30', value: 30, bad: ['0', '3601', '10s'] },
   connectionsMax: { text: '500', value: 500, bad: ['9', '1000001', 'many'] },
   migrate: { text: 'off', value: 'off', bad: ['on', 'AUTO', 'never'] },
+  workers: { text: '4', value: 4, bad: ['0', '257', 'auto'] },
+  role: { text: 'api', value: 'api', bad: ['ALL', 'api,worker', 'none'] },
   dbPool: { text: '20', value: 20, bad: ['0', '1001', 'many'] },
   ingestLanes: { text: '4', value: 4, bad: ['0', '17', 'all'] },
   queueBytesMax: { text: '1048576', value: 1_048_576, bad: ['1048575', '64MiB', '99999999999'] },
@@ -78,6 +80,8 @@ test('without flags and variables every setting has the default that the interfa
     shutdownSeconds: 10,
     connectionsMax: 10_000,
     migrate: 'auto',
+    workers: 1,
+    role: 'all',
     dbPool: 10,
     ingestLanes: 2,
     queueBytesMax: 64 * 1024 * 1024,
@@ -86,8 +90,10 @@ test('without flags and variables every setting has the default that the interfa
 });
 
 for (const { name, row, example, flag } of rows) {
-  // A database of one's own needs a token besides; the others are valid alone.
-  const besides: Environment = name === 'databaseUrl' ? { SLUICE_ADMIN_TOKEN: token } : {};
+  // A database of one's own needs a token besides, and several processes, or some with half of the work, need such a database; the others are
+  // valid alone.
+  const server: Environment = { DATABASE_URL: 'postgres://h/d', SLUICE_ADMIN_TOKEN: token };
+  const besides: Environment = ['databaseUrl', 'workers', 'role'].includes(name) ? server : {};
 
   test(`${row.variable} can be set by variable and by ${flag}, and the flag wins`, () => {
     const byVariable = start([], { ...besides, [row.variable]: example.text });
@@ -126,10 +132,10 @@ test('a refusal says what would be right', () => {
 });
 
 test('all problems are told at once, those of flags and those of variables', () => {
-  const found = problems(['--port', 'x', '--unknown'], { SLUICE_LOG_LEVEL: 'x', SLUICE_WORKERS: '2' });
+  const found = problems(['--port', 'x', '--unknown'], { SLUICE_LOG_LEVEL: 'x', SLUICE_WORKERS: '0' });
   assert.deepEqual(
     found.map((problem) => problem.split(':', 1)[0]),
-    ['--unknown', 'SLUICE_WORKERS', '--port', 'SLUICE_LOG_LEVEL'],
+    ['--unknown', '--port', 'SLUICE_LOG_LEVEL', 'SLUICE_WORKERS'],
   );
 });
 
@@ -237,16 +243,28 @@ test('a data folder that is a file, or below one, is refused; one that does not 
   assert.equal(start(['--data-dir', join(folder, 'not', 'yet')]).config.dataDir, join(folder, 'not', 'yet'));
 });
 
-test('names of later versions are known: what they would change is refused, the rest is said to have no effect', () => {
+test('names of later versions are known and said to have no effect', () => {
   const notices = start([], { REDIS_URL: 'redis://:hidden@h', SLUICE_WEBHOOK_ALLOW: '10.0.0.0/8' }).notices;
   assert.deepEqual(
     notices.map((notice) => notice.split(' ', 1)[0]),
     ['REDIS_URL', 'SLUICE_WEBHOOK_ALLOW'],
   );
   assert.equal(notices.join().includes('hidden'), false);
-  assert.deepEqual(start([], { SLUICE_WORKERS: '1', SLUICE_ROLE: 'all' }).notices, []);
-  assert.match(problems(['--workers', '4'])[0] ?? '', /^--workers: .*use 1 /);
-  assert.match(problems([], { SLUICE_ROLE: 'worker' })[0] ?? '', /^SLUICE_ROLE: .*use all /);
+});
+
+test('several processes, and one with half of the work, need a database that more than one can open', () => {
+  const server = { DATABASE_URL: 'postgres://h/d', SLUICE_ADMIN_TOKEN: 'x'.repeat(16) };
+  assert.match(problems(['--workers', '4'])[0] ?? '', /^--workers: .*use 1, .*DATABASE_URL/);
+  for (const role of ['api', 'worker']) {
+    assert.match(problems([], { SLUICE_ROLE: role })[0] ?? '', /^SLUICE_ROLE: .*use all, .*DATABASE_URL/);
+    assert.equal(start(['--role', role], server).config.role, role);
+  }
+  assert.equal(start(['--workers', '4', '--role', 'api'], server).config.workers, 4);
+  assert.match(problems(['--workers', '2', '--role', 'worker'], server)[0] ?? '', /^--workers: .*use 1,/);
+  assert.match(
+    problems(['--role', 'both'], server)[0] ?? '',
+    /^--role: both is not a role; use one of all, api, worker/,
+  );
 });
 
 test('help and version are answered whatever else is wrong', () => {

@@ -11,12 +11,12 @@ export interface BannerLine {
 /** Where the banner goes; `isTTY` is absent or false on what is no terminal. */
 export type Output = Writable & { readonly isTTY?: boolean; hasColors?(): boolean };
 
-type Announced = Pick<RunningServer, 'address' | 'engine' | 'dataDir' | 'adminToken' | 'firstStart'>;
+export type Announced = Pick<RunningServer, 'address' | 'engine' | 'role' | 'dataDir' | 'adminToken' | 'firstStart'>;
 
 export function bannerLines(server: Announced): readonly BannerLine[] {
   const sections = [
     [{ text: `Sluice is ready at ${server.address}`, kind: 'headline' } as const],
-    server.firstStart === null ? moreKeys(server) : firstSteps(server.address, server.firstStart),
+    whatToDo(server),
     whereThingsAre(server),
   ];
   return sections.flatMap((section, index) => (index === 0 ? section : [text(''), ...section]));
@@ -41,6 +41,13 @@ export async function printBanner(lines: readonly BannerLine[], out: Output = pr
       resolve();
     });
   });
+}
+
+function whatToDo(server: Announced): BannerLine[] {
+  if (server.role === 'worker') {
+    return [text('It works in the background (SLUICE_ROLE) and serves only /healthz, /readyz and /metrics.')];
+  }
+  return server.firstStart === null ? moreKeys(server) : firstSteps(server.address, server.firstStart);
 }
 
 function firstSteps(address: string, firstStart: NonNullable<RunningServer['firstStart']>): BannerLine[] {

@@ -43,7 +43,8 @@ function sentenceOf(error: Error, config: Config): string | undefined {
   const field = (name: string): unknown => Reflect.get(error, name);
   const code = String(field('sqlstate') ?? field('code'));
   // A listener on a local socket, such as a folder's lock, has a path for its address and is not meant here.
-  if (field('syscall') === 'listen' && isIP(String(field('address'))) !== 0) {
+  // 'bind', where another process listens for this one.
+  if (['listen', 'bind'].includes(String(field('syscall'))) && isIP(String(field('address'))) !== 0) {
     return listenSentence(code, Number(field('port') ?? config.port), config);
   }
   if (field('syscall') === 'getaddrinfo' && field('hostname') === config.host) return hostSentence(code, config);

@@ -50,8 +50,7 @@ export function helpText(): string {
   }
   lines.push('', 'Known names with no effect in this version:');
   for (const row of laterSettings) {
-    const text = 'notice' in row ? row.notice : `only ${row.accepted}: ${row.refusal}`;
-    lines.push(`  --${flagOf(row.variable)} <${row.placeholder}>  (${row.variable})`, ...wrap(text));
+    lines.push(`  --${flagOf(row.variable)} <${row.placeholder}>  (${row.variable})`, ...wrap(row.notice));
   }
   lines.push('', '  --help, -h       Show this.', '  --version, -v    Show the version.');
   lines.push('', 'Exit codes: 0 stopped cleanly, 1 failed, 2 flags or variables that cannot be used.');

@@ -8,6 +8,15 @@ export interface ShutdownOptions {
   readonly limitSeconds: number;
   readonly log: Logger;
   readonly clock: Clock;
+  /** Default SIGTERM and SIGINT. */
+  readonly signals?: readonly NodeJS.Signals[];
+}
+
+export interface Shutdown {
+  /** Whether it has begun. */
+  isStopping(): boolean;
+  /** As the first signal does, for another reason, which goes to the log. Nothing if it has begun. */
+  begin(reason: string): void;
 }
 
 /**
@@ -21,9 +30,13 @@ const logFlushMsMax = 1000;
 
 /**
  * On the first signal calls `stop` once and exits with 0 when it resolves, with 1 when it rejects or takes longer than the limit. A second
- * signal exits with 1 at once. Returns whether the first signal has come.
+ * signal exits with 1 at once.
  */
-export function stopOnSignal(stop: () => Promise<void>, { limitSeconds, log, clock }: ShutdownOptions): () => boolean {
+export function stopOnSignal(
+  stop: () => Promise<void>,
+  { limitSeconds, log, clock, signals = ['SIGTERM', 'SIGINT'] }: ShutdownOptions,
+): Shutdown {
+  let isStopping = false;
   let firstAtMs: number | undefined;
 
   const onSignal = (signal: NodeJS.Signals): void => {
@@ -33,7 +46,12 @@ export function stopOnSignal(stop: () => Promise<void>, { limitSeconds, log, clo
       process.exit(1);
     }
     firstAtMs = clock.monotonic();
-    log.info({ signal }, 'stopping');
+    begin({ signal });
+  };
+  const begin = (why: { readonly signal: string } | { readonly reason: string }): void => {
+    if (isStopping) return;
+    isStopping = true;
+    log.info(why, 'stopping');
     // Holds if nothing keeps the process alive any more although the stop never ended.
     process.exitCode = 1;
     clock.after(limitSeconds * 1000, () => {
@@ -47,9 +65,8 @@ export function stopOnSignal(stop: () => Promise<void>, { limitSeconds, log, clo
     });
   };
 
-  process.on('SIGTERM', onSignal);
-  process.on('SIGINT', onSignal);
-  return () => firstAtMs !== undefined;
+  for (const signal of signals) process.on(signal, onSignal);
+  return { isStopping: () => isStopping, begin: (reason) => begin({ reason }) };
 }
 
 /** The exit code. */

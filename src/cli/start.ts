@@ -1,19 +1,28 @@
 /** `sluice start`: runs the server until a signal ends it. */
 import type { RunningServer } from '../app.js';
+import type { Clock } from '../clock.js';
 import { systemClock } from '../clock.js';
 import type { Config } from '../config.js';
 import { createLogger } from '../log.js';
 import type { Logger } from '../log.js';
+import type { Siblings } from '../siblings.js';
+import type { Announced } from './banner.js';
 import { bannerLines, printBanner } from './banner.js';
 import { failureSentence } from './failure.js';
 import { stopOnSignal } from './shutdown.js';
 
 /** What the process needs of the server: something to say, and its end. */
 export type Startable = Parameters<typeof bannerLines>[0] & Pick<RunningServer, 'announced' | 'stop'>;
-export type StartServer = (config: Config, log: Logger, onProgress: (text: string) => void) => Promise<Startable>;
+export type StartServer = (
+  config: Config,
+  log: Logger,
+  onProgress: (text: string) => void,
+  clock?: Clock,
+  siblings?: Siblings,
+) => Promise<Startable>;
 
 /** What a stop may take beyond the time that requests have to finish: the flush, and closing the database. */
-const stopMarginSeconds = 5;
+export const stopMarginSeconds = 5;
 
 /**
  * Resolves when the server takes events and has said so; from then on signals decide. A start that fails is one sentence on standard error
@@ -21,15 +30,11 @@ const stopMarginSeconds = 5;
  */
 export async function start(config: Config, startServer: StartServer): Promise<void> {
   const log = createLogger(config.logLevel);
-  // Rejections that nobody handles come here too.
-  process.on('uncaughtException', (error, origin) => {
-    log.fatal({ err: error, origin }, 'unexpected failure: exiting');
-    process.exit(1);
-  });
+  exitOnUnexpected(log);
 
   // Before the start, so that no signal finds the process half started and unheard.
   let starting: Promise<Startable> | undefined;
-  const isStopping = stopOnSignal(async () => (await starting)?.stop(), {
+  const shutdown = stopOnSignal(async () => (await starting)?.stop(), {
     limitSeconds: config.shutdownSeconds + stopMarginSeconds,
     log,
     clock: systemClock,
@@ -40,21 +45,34 @@ export async function start(config: Config, startServer: StartServer): Promise<v
     starting = startServer(config, log, say);
     server = await starting;
   } catch (error) {
-    log.debug({ err: error }, 'the start failed');
-    say(failureSentence(error, config));
-    process.exit(1);
+    failStart(error, config, log);
   }
-  if (!isStopping()) await announce(server, log);
+  if (!shutdown.isStopping()) await announce(server, log);
 }
 
-async function announce(server: Startable, log: Logger): Promise<void> {
+/** Rejections that nobody handles end the process, too. */
+export function exitOnUnexpected(log: Logger): void {
+  process.on('uncaughtException', (error, origin) => {
+    log.fatal({ err: error, origin }, 'unexpected failure: exiting');
+    process.exit(1);
+  });
+}
+
+export function failStart(error: unknown, config: Config, log: Logger): never {
+  log.debug({ err: error }, 'the start failed');
+  say(failureSentence(error, config));
+  process.exit(1);
+}
+
+/** Prints the banner, once. Never rejects for want of a reader. */
+export async function announce(server: Announced & Partial<Pick<Startable, 'announced'>>, log: Logger): Promise<void> {
   try {
     await printBanner(bannerLines(server));
   } catch (error) {
     log.warn({ err: error }, 'standard output is closed: nobody was told the address, nor a first key');
     return;
   }
-  await server.announced();
+  await server.announced?.();
 }
 
 /** To the person who starts it, as plain text; the log has its own lines. */

@@ -74,6 +74,16 @@ function whatItDoes(migration: Migration): string {
   );
 }
 
+/** What a start does: migrates, or, if it is told not to, makes sure that nothing is missing. Rejects as these do. */
+export async function bringUpSchema(
+  database: Database,
+  when: 'auto' | 'off',
+  onProgress: (text: string) => void,
+): Promise<void> {
+  if (when === 'auto') await migrate(database, onProgress);
+  else await requireUsableSchema(database);
+}
+
 /**
  * For a start that does not migrate. Rejects, with what to do, unless the program can work on the schema as it is: its own version, or a newer one
  * that has taken nothing away from it.

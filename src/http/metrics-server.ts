@@ -1,7 +1,6 @@
 import { createServer } from 'node:http';
 import type { Server } from 'node:http';
 import type { Service } from '../lifecycle.js';
-import type { Telemetry } from '../telemetry.js';
 import { Problem } from '../errors.js';
 import { renderProblem, toProblem } from './problem.js';
 import { requestIdOf } from './request-id.js';
@@ -18,12 +17,12 @@ export class MetricsServer implements Service {
   constructor(
     private readonly host: string,
     private readonly port: number,
-    telemetry: Telemetry,
+    scrape: () => Promise<string>,
   ) {
     this.#server = createServer((request, response) => {
       const requestId = requestIdOf(request);
       const isMetrics = request.url === '/metrics' && request.method === 'GET';
-      const reply = isMetrics ? metricsReply(telemetry) : Promise.reject(nothingElse());
+      const reply = isMetrics ? metricsReply(scrape) : Promise.reject(nothingElse());
       void reply
         .catch((error: unknown) => renderProblem(toProblem(error), requestId))
         .then(({ status, headers, mediaType, body }) =>

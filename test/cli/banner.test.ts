@@ -19,6 +19,7 @@ const key = 'slk_live_abc-DEF_123';
 const first: Announced = {
   address: 'http://127.0.0.1:8080',
   engine: 'embedded',
+  role: 'all',
   dataDir: '/data',
   adminToken: { value: 'the-admin-token', path: '/data/admin-token', isNew: true },
   firstStart: { orgName: 'demo', key },

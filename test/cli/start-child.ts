@@ -13,6 +13,7 @@ if (invocation.kind !== 'start') throw new Error('unreachable');
 const server: Startable = {
   address: 'http://127.0.0.1:8080',
   engine: 'embedded',
+  role: 'all',
   dataDir: '/data',
   adminToken: { value: 'token', path: '/data/admin-token', isNew: false },
   firstStart: null,

@@ -24,6 +24,8 @@ export function testConfig(storage: TestStorage, overrides: Partial<Config> = {}
     shutdownSeconds: 5,
     connectionsMax: 10_000,
     migrate: 'auto',
+    workers: 1,
+    role: 'all',
     dbPool: 10,
     ingestLanes: 2,
     queueBytesMax: 64 * 1024 * 1024,

@@ -1,15 +1,16 @@
 import type { Readiness } from '../readiness.js';
-import type { Telemetry } from '../../telemetry.js';
+import { metricsMediaType } from '../../telemetry.js';
 import { operationsDocs } from '../openapi/operations-docs.js';
 import type { Reply, Route } from '../route.js';
 import { json } from '../route.js';
 
 export interface OperationsRoutesOptions {
   readonly readiness: Readiness;
-  readonly telemetry: Telemetry;
+  /** The metrics of this node, as text. */
+  readonly scrape: () => Promise<string>;
 }
 
-export function operationsRoutes({ readiness, telemetry }: OperationsRoutesOptions): Route[] {
+export function operationsRoutes({ readiness, scrape }: OperationsRoutesOptions): Route[] {
   return [
     {
       method: 'GET',
@@ -37,13 +38,13 @@ export function operationsRoutes({ readiness, telemetry }: OperationsRoutesOptio
       docs: operationsDocs.metrics,
       access: 'admin',
       bucket: null,
-      handler: () => metricsReply(telemetry),
+      handler: () => metricsReply(scrape),
     },
   ];
 }
 
 const uncached = { 'Cache-Control': 'no-store' };
 
-export async function metricsReply({ registry }: Telemetry): Promise<Reply> {
-  return { status: 200, body: await registry.metrics(), mediaType: registry.contentType };
+export async function metricsReply(scrape: () => Promise<string>): Promise<Reply> {
+  return { status: 200, body: await scrape(), mediaType: metricsMediaType };
 }

@@ -1,0 +1,29 @@
+/** `sluice start --workers N`: a primary, which serves nothing, and N workers that share the port. This module is run by each of them. */
+import cluster from 'node:cluster';
+import type { Config } from '../config.js';
+import type { Logger } from '../log.js';
+import type { StartServer } from './start.js';
+
+/** What is done once, before the first worker. */
+export type Prepare = (config: Config, log: Logger, onProgress: (text: string) => void) => Promise<void>;
+
+export interface WorkersProgram {
+  readonly startServer: StartServer;
+  readonly prepare: Prepare;
+  /** The file that a worker runs, which gets the arguments of this process and comes here again. */
+  readonly module: string;
+}
+
+export async function startWorkers(
+  config: Config,
+  notices: readonly string[],
+  { startServer, prepare, module }: WorkersProgram,
+): Promise<void> {
+  if (cluster.worker === undefined) {
+    const { runPrimary } = await import('./primary.js');
+    await runPrimary(config, notices, prepare, module);
+  } else {
+    const { runWorker } = await import('./worker.js');
+    await runWorker(config, startServer, cluster.worker);
+  }
+}
