@@ -1,71 +1,76 @@
-import { execFile, execFileSync } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { promisify } from 'node:util';
-import type { Target } from './targets.js';
+/** Load on one address of this machine, by `wrk` where it is installed, else by the generator of this folder. */
+import { execFileSync } from 'node:child_process';
+import type { Plan } from './plan.js';
+import { requireLoopback } from './plan.js';
+import { runGenerator } from './generator-process.js';
+import { runWrk } from './wrk.js';
 
-/** One run of the load generator against one target. Times in milliseconds. */
+/** One run of a load generator. Times in milliseconds. */
 export interface LoadResult {
+  readonly generator: string;
   readonly requestsPerSecond: number;
+  /** Stored, or received and acknowledged, as the replies say. */
+  readonly eventsPerSecond: number;
+  readonly seconds: number;
   readonly p50: number;
   readonly p95: number;
   readonly p99: number;
-  /** Of all requests, those answered with a 2xx: 0 to 1. */
+  readonly p999: number;
+  /** Of all requests, those answered with a 2xx: 0 to 1. In an open loop those count that were never sent, too. */
   readonly success: number;
+  /** Open loop: how late the generator itself was, at worst for 99 %: if this is not small, it measured itself. */
+  readonly lateP99?: number;
 }
 
+export interface PlannedLoad {
+  readonly address: string;
+  readonly plan: Plan;
+  readonly connections: number;
+  readonly seconds: number;
+  /** Requests per second, sent when they are due whatever became of those before (an open loop). Null: each connection sends as soon as it can. */
+  readonly rate: number | null;
+}
+
+/** Of the single events that the modes `--reads` and `--flood` send. */
 export interface Load {
   readonly connections: number;
   readonly seconds: number;
   readonly body: string;
 }
 
-/** Fails with what to install, where the load generator is missing. */
-export function requireLoadGenerator(): void {
+/** What `wrk --version` says, or null where it is not installed. */
+export function wrkVersion(): string | null {
   try {
-    execFileSync('wrk', ['--version'], { stdio: 'ignore' });
+    // It prints its version and exits with 1.
+    execFileSync('wrk', ['--version'], { stdio: 'pipe' });
+    return 'wrk';
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') {
-      throw new Error('the benchmark needs the load generator wrk: on Debian, apt-get install wrk', { cause: error });
-    }
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null;
+    const said = String((error as { stdout?: Buffer }).stdout ?? '');
+    return /^wrk \S+/.exec(said)?.[0] ?? 'wrk';
   }
 }
 
-/** Sends `load.body` to a target on this machine, over and over, on every connection, for a bounded time. */
-export async function runLoad(target: Target, load: Load): Promise<LoadResult> {
-  const folder = mkdtempSync(join(tmpdir(), 'sluice-bench-'));
-  try {
-    const script = join(folder, 'load.lua');
-    writeFileSync(script, luaScript(target, load.body));
-    const args = ['-t1', `-c${load.connections}`, `-d${load.seconds}s`, '--timeout', '10s', '-s', script];
-    const { stdout } = await promisify(execFile)('wrk', [...args, `${target.address}/v1/events`]);
-    const summary = /^SUMMARY (.*)$/m.exec(stdout)?.[1];
-    if (summary === undefined) throw new Error(`no summary from wrk: ${stdout}`);
-    const { requests, microseconds, failed, p50, p95, p99 } = JSON.parse(summary) as Record<string, number>;
-    return {
-      requestsPerSecond: (requests! / microseconds!) * 1e6,
-      p50: p50! / 1000,
-      p95: p95! / 1000,
-      p99: p99! / 1000,
-      success: requests === 0 ? 0 : 1 - failed! / requests!,
-    };
-  } finally {
-    rmSync(folder, { recursive: true });
-  }
+let wrk: string | null | undefined;
+
+/** The generator that closed loops are run by. */
+export function closedLoopGenerator(): string {
+  wrk ??= wrkVersion();
+  return wrk ?? 'the generator of bench/';
 }
 
-function luaScript(target: Target, body: string): string {
-  return `
-wrk.method = "POST"
-wrk.body = ${JSON.stringify(body)}
-wrk.headers["Content-Type"] = "application/json"
-wrk.headers["Authorization"] = "Bearer ${target.key}"
-function done(summary, latency, requests)
-  local e = summary.errors
-  io.write(string.format('SUMMARY {"requests":%d,"microseconds":%d,"failed":%d,"p50":%d,"p95":%d,"p99":%d}\\n',
-    summary.requests, summary.duration, e.connect + e.read + e.write + e.status + e.timeout,
-    latency:percentile(50), latency:percentile(95), latency:percentile(99)))
-end
-`;
+/** Runs the load to its end. Throws, before any packet, unless the address is one of this machine. */
+export async function runPlan(load: PlannedLoad): Promise<LoadResult> {
+  requireLoopback(load.address);
+  wrk ??= wrkVersion();
+  return load.rate === null && wrk !== null ? runWrk(load, wrk) : runGenerator(load);
+}
+
+/** Sends the event `load.body` over and over, on every connection, for a bounded time. */
+export function runLoad(
+  { address, key }: { readonly address: string; readonly key: string },
+  { connections, seconds, body }: Load,
+): Promise<LoadResult> {
+  const single = { method: 'POST', path: '/v1/events', contentType: 'application/json', body, events: 1 } as const;
+  return runPlan({ address, plan: { keys: [key], cycle: [single] }, connections, seconds, rate: null });
 }

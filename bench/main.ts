@@ -1,78 +1,165 @@
 /**
- * `npm run bench`: how much of a bare HTTP server's throughput is left when every event is on disk before its 2xx. All targets are measured in one
- * run, in turns, since the machine's speed drifts; the figures that mean something are the ratios.
+ * `npm run bench`: how much of a bare HTTP server's throughput, and of the database's own, is left when every event is on disk before its 2xx. All targets
+ * are measured in one run, in turns. `--help` lists the modes.
  */
-import { availableParallelism } from 'node:os';
+import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { stopServers } from '../test/support/storage.js';
+import type { EngineName } from '../test/support/storage.js';
+import { reportAgainst, selfCheck } from './against.js';
 import { measureFlood } from './flood.js';
-import type { LoadResult } from './load.js';
-import { requireLoadGenerator, runLoad } from './load.js';
+import { describeMachine } from './machine.js';
+import { measureMicro } from './micro.js';
 import { measureReads } from './reads.js';
-import type { SluiceTarget, Target } from './targets.js';
-import { startBareServer, startSluice } from './targets.js';
+import { markdownOf, writeReport } from './report.js';
+import { print, say } from './say.js';
+import { chosenScenarios, eventOf, scenarios, scenariosByDefault } from './scenarios.js';
+import { measureGiven } from './given.js';
+import { runSuite } from './suite.js';
+import type { AnyTarget, SluiceTarget } from './targets.js';
+import { startBareServer, startFastifyServer, startRawWriters, startSluice } from './targets.js';
 
 const { values } = parseArgs({
   options: {
-    rounds: { type: 'string', default: '5' },
-    seconds: { type: 'string', default: '5' },
+    rounds: { type: 'string' },
+    seconds: { type: 'string' },
     connections: { type: 'string', default: '100' },
-    bytes: { type: 'string', default: '300' },
+    scenarios: { type: 'string', default: scenariosByDefault },
+    all: { type: 'boolean', default: false },
+    rates: { type: 'string', default: '0.5' },
+    engines: { type: 'string', default: 'embedded,postgres' },
+    workers: { type: 'string' },
+    out: { type: 'string', default: 'bench-results' },
+    against: { type: 'string' },
+    threshold: { type: 'string', default: '0.07' },
+    'self-check': { type: 'boolean', default: false },
+    runs: { type: 'string', default: '10' },
+    target: { type: 'string' },
+    micro: { type: 'boolean', default: false },
     reads: { type: 'boolean', default: false },
     flood: { type: 'boolean', default: false },
+    bytes: { type: 'string', default: '300' },
+    help: { type: 'boolean', default: false },
   },
 });
-const [rounds, seconds, connections, bytes] = [values.rounds, values.seconds, values.connections, values.bytes].map(
-  Number,
-) as [number, number, number, number];
 
-requireLoadGenerator();
-const targets: Target[] = [];
-const nodes: SluiceTarget[] = [];
+const help = `npm run bench -- [mode] [options]
+
+modes
+  (none)               bare servers, raw COPY and INSERT, and Sluice, in turns
+  --against <commit>   this tree and that commit in pairs of rounds; exits with 1 if this tree is slower
+  --self-check         --against itself, --runs times, and a slowdown of a fifth that has to be found
+  --target <url>       one server that is running on this machine, with the key in SLUICE_KEY
+  --reads, --flood     single reads under load; one org's flood
+  --micro              the functions of the hot path, alone
+
+options                default
+  --scenarios a,b      ${scenariosByDefault}; there are ${scenarios.map(({ name }) => name).join(', ')}
+  --all                all of them
+  --rounds n           5; of --against, 12 pairs
+  --seconds n          5 a round; of --against, 2
+  --connections n      100
+  --rates a,b          0.5; of open loops: up to 1 a share of the target's closed loop, above requests/s; 0 leaves them out
+  --engines a,b        embedded,postgres
+  --workers n          also Sluice with so many workers, on PostgreSQL
+  --threshold x        0.07; of --against: a smaller difference is none
+  --runs n             10; of --self-check
+  --bytes n            300; of the events of --reads and --flood
+  --out folder         bench-results`;
+
+const compares = values.against !== undefined || values['self-check'];
+const rounds = wholeNumber('rounds', values.rounds ?? (compares ? '12' : '5'));
+const seconds = wholeNumber('seconds', values.seconds ?? (compares ? '2' : '5'));
+const connections = wholeNumber('connections', values.connections);
+const bytes = wholeNumber('bytes', values.bytes);
+const engines = values.engines.split(',').map(engineOf);
+const chosen = values.all ? scenarios : chosenScenarios(values.scenarios);
+const size = { rounds, seconds, connections };
+
+// A signal ends the load within a moment: its generators are children of this process, and get it too or end with their pipe.
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(1));
+
 try {
-  targets.push(await startBareServer());
-  for (const engine of ['embedded', 'postgres'] as const) {
-    const target = await startSluice(engine);
-    if (target === null) say('no PostgreSQL on this machine: measured without it');
-    else {
-      targets.push(target);
-      nodes.push(target);
-    }
-  }
-  if (values.reads) await reportReads();
-  else if (values.flood) await reportFlood();
-  else report(await measure());
+  if (values.help) print(help);
+  else if (values.micro) print(measureMicro());
+  else if (values.reads) await onNodes(reportReads);
+  else if (values.flood) await onNodes(reportFlood);
+  else if (values.target !== undefined) print(await measureGiven(values.target, chosen, size));
+  else if (compares) process.exitCode = await compare();
+  else await measureAll();
+} catch (error) {
+  say(error instanceof Error ? error.message : String(error));
+  process.exitCode = 1;
 } finally {
-  for (const target of targets) await target.stop();
   await stopServers();
 }
 
-async function measure(): Promise<Map<Target, LoadResult[]>> {
-  const body = eventOf(bytes);
-  const results = new Map<Target, LoadResult[]>(targets.map((target) => [target, []]));
-  for (const target of targets) {
-    say(`warming up: ${target.name}`);
-    await runLoad(target, { connections, seconds: 2, body });
+async function measureAll(): Promise<void> {
+  const machine = describeMachine();
+  const targets: AnyTarget[] = [];
+  try {
+    targets.push(await startBareServer(), await startFastifyServer());
+    targets.push(...((await startRawWriters()) ?? []));
+    targets.push(...(await startNodes(engines)));
+    const workers = values.workers === undefined ? null : await startWorkers(wholeNumber('workers', values.workers));
+    if (workers !== null) targets.push(workers);
+    const rates = values.rates.split(',').map(Number);
+    if (rates.some((rate) => !(rate >= 0))) throw new Error(`--rates are numbers, not ${values.rates}`);
+    const series = await runSuite(targets, { ...size, scenarios: chosen, rates: rates.filter((rate) => rate > 0) });
+    const told = chosen.map(({ name, what, connectionsMax }) => ({ name, what, connectionsMax }));
+    const report = { machine, ...size, scenarios: told, series };
+    print(markdownOf(report));
+    say(`written to ${writeReport(report, resolve(values.out))}`);
+  } finally {
+    for (const target of targets) await target.stop();
   }
-  for (let round = 1; round <= rounds; round++) {
-    for (const target of targets) {
-      const result = await runLoad(target, { connections, seconds, body });
-      results.get(target)?.push(result);
-      say(`round ${round} of ${rounds}: ${target.name}: ${Math.round(result.requestsPerSecond)} requests/s`);
-    }
-  }
-  return results;
 }
 
-async function reportReads(): Promise<void> {
+async function startNodes(names: readonly EngineName[]): Promise<SluiceTarget[]> {
+  const nodes: SluiceTarget[] = [];
+  for (const engine of names) {
+    const target = await startSluice(engine);
+    if (target === null) say('no PostgreSQL on this machine: measured without it');
+    else nodes.push(target);
+  }
+  return nodes;
+}
+
+/** Null, with the reason said, where this version does not start with so many. */
+async function startWorkers(workers: number): Promise<SluiceTarget | null> {
+  const flags = ['--workers', String(workers)];
+  try {
+    return await startSluice('postgres', { name: `sluice, postgres, ${workers} workers`, flags });
+  } catch (error) {
+    say(`measured without ${workers} workers: ${error instanceof Error ? error.message : String(error)}`);
+    return null;
+  }
+}
+
+async function compare(): Promise<number> {
+  const threshold = Number(values.threshold);
+  if (!(threshold > 0 && threshold < 1)) throw new Error(`--threshold is between 0 and 1, not ${values.threshold}`);
+  const options = { ...size, threshold, engines, scenarios: chosen };
+  if (values['self-check']) return selfCheck(options, wholeNumber('runs', values.runs));
+  return reportAgainst(options, values.against ?? 'HEAD');
+}
+
+async function onNodes(report: (nodes: readonly SluiceTarget[]) => Promise<object[]>): Promise<void> {
+  const nodes = await startNodes(engines);
+  try {
+    // oxlint-disable-next-line no-console -- a table for a person
+    console.table(await report(nodes));
+  } finally {
+    for (const node of nodes) await node.stop();
+  }
+}
+
+async function reportReads(nodes: readonly SluiceTarget[]): Promise<object[]> {
   const rows = [];
   for (const target of nodes) {
     say(`reads and writes: ${target.name}`);
-    const { idleP99, loadedP99, writeRatio } = await measureReads(
-      target,
-      { connections, seconds, body: eventOf(bytes) },
-      rounds,
-    );
+    const load = { connections, seconds, body: eventOf(bytes) };
+    const { idleP99, loadedP99, writeRatio } = await measureReads(target, load, rounds);
     rows.push({
       target: target.name,
       'read p99 ms, idle': idleP99,
@@ -81,62 +168,30 @@ async function reportReads(): Promise<void> {
       'writes/s against without reads': writeRatio,
     });
   }
-  // oxlint-disable-next-line no-console -- a table for a person
-  console.table(rows);
+  return rows;
 }
 
-async function reportFlood(): Promise<void> {
+async function reportFlood(nodes: readonly SluiceTarget[]): Promise<object[]> {
   const rows = [];
   for (const target of nodes) {
     for (const isLimited of [true, false]) {
       say(`one org floods${isLimited ? ', within its rate limit' : ''}: ${target.name}`);
       const load = { connections, seconds, body: eventOf(bytes) };
-      rows.push({
-        target: target.name,
-        'rate limit': isLimited,
-        ...(await measureFlood(target, load, rounds, isLimited)),
-      });
+      const measured = await measureFlood(target, load, rounds, isLimited);
+      rows.push({ target: target.name, 'rate limit': isLimited, ...measured });
     }
   }
-  // oxlint-disable-next-line no-console -- a table for a person
-  console.table(rows);
+  return rows;
 }
 
-/** An event whose whole body has this many bytes. */
-function eventOf(size: number): string {
-  const empty = JSON.stringify({ type: 'user.created', payload: { user_id: '12345', text: '' } });
-  return empty.replace('"text":""', `"text":"${'x'.repeat(Math.max(0, size - empty.length))}"`);
+function wholeNumber(name: string, text: string): number {
+  const number = Number(text);
+  if (!Number.isInteger(number) || number < 1 || number > 1_000_000)
+    throw new Error(`--${name} is a whole number above 0`);
+  return number;
 }
 
-function report(results: ReadonlyMap<Target, readonly LoadResult[]>): void {
-  const rows = Array.from(results, ([target, all]) => ({
-    target: target.name,
-    'requests/s': Math.round(median(all.map((result) => result.requestsPerSecond))),
-    ratio: 0,
-    'p50 ms': median(all.map((result) => result.p50)),
-    'p95 ms': median(all.map((result) => result.p95)),
-    'p99 ms': median(all.map((result) => result.p99)),
-    'success %': 100 * Math.min(...all.map((result) => result.success)),
-  }));
-  // The bare server of the same round is the yardstick, so that a slow moment of the machine counts for both.
-  const [bare] = results.values();
-  for (const [i, all] of [...results.values()].entries()) {
-    const ratios = all.map((result, round) => result.requestsPerSecond / (bare?.[round]?.requestsPerSecond ?? 1));
-    rows[i]!.ratio = Math.round(median(ratios) * 1000) / 1000;
-  }
-  // oxlint-disable-next-line no-console -- a table for a person
-  console.table(rows);
-  say(
-    `medians of ${rounds} rounds of ${seconds} s, ${connections} connections, ${bytes}-byte events, ` +
-      `${availableParallelism()} processors shared with the load generator and the database, Node ${process.version}`,
-  );
-}
-
-function median(numbers: readonly number[]): number {
-  const sorted = numbers.toSorted((a, b) => a - b);
-  return sorted[sorted.length >> 1] ?? NaN;
-}
-
-function say(text: string): void {
-  process.stderr.write(`${text}\n`);
+function engineOf(name: string): EngineName {
+  if (name === 'embedded' || name === 'postgres') return name;
+  throw new Error(`no engine "${name}"; there are embedded and postgres`);
 }

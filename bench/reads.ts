@@ -5,7 +5,7 @@
 import { Client } from '../test/support/client.js';
 import { runLoad } from './load.js';
 import type { Load } from './load.js';
-import type { Target } from './targets.js';
+import type { HttpTarget } from './targets.js';
 
 /** A modest dashboard or two: what is measured is the wait of one read, not how many there can be. */
 const readsPerSecond = 50;
@@ -18,7 +18,7 @@ interface ReadsResult {
 }
 
 /** Medians over `rounds`. Times in milliseconds, each counted from when the read was due. */
-export async function measureReads(target: Target, load: Load, rounds: number): Promise<ReadsResult> {
+export async function measureReads(target: HttpTarget, load: Load, rounds: number): Promise<ReadsResult> {
   const client = new Client(target.address, target.key);
   const first = await client.post('/v1/events', load.body);
   const path = `/v1/events/${first.json.id as string}`;

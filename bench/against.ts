@@ -1,0 +1,156 @@
+/**
+ * `npm run bench -- --against <commit>`: this tree and a commit, each with a server and a database of its own, in pairs of rounds that take turns in who goes
+ * first. What is compared is each pair's ratio, so the machine's drift counts for both.
+ */
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, rmSync, symlinkSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { EngineName } from '../test/support/storage.js';
+import { seedEvents } from './api.js';
+import { commitOf, git, root } from './machine.js';
+import { measureRound, prepare } from './measure.js';
+import type { Prepared, Sample } from './measure.js';
+import { comparePairs, median, short } from './numbers.js';
+import type { Comparison } from './numbers.js';
+import { print, say } from './say.js';
+import type { Scenario } from './scenarios.js';
+import { eventOf } from './scenarios.js';
+import type { SluiceOptions, SluiceTarget } from './targets.js';
+import { startSluice } from './targets.js';
+
+export interface AgainstOptions {
+  /** Pairs of rounds. */
+  readonly rounds: number;
+  readonly seconds: number;
+  readonly connections: number;
+  readonly threshold: number;
+  readonly engines: readonly EngineName[];
+  readonly scenarios: readonly Scenario[];
+}
+
+interface Compared extends Comparison {
+  readonly engine: EngineName;
+  readonly scenario: string;
+  /** The median ratio of Node's processor time an event, main threads: it says more than a rate when the machine is busy with something else. */
+  readonly cpuRatio: number | null;
+}
+
+const plantedSlowdown = 0.2;
+const warmUpSeconds = 2;
+
+/** Prints the comparison. Returns 1 if this tree is slower in any of it, else 0. */
+export async function reportAgainst(options: AgainstOptions, commit: string): Promise<number> {
+  const named = commitOf(commit);
+  return inWorktree(named, async (main) => {
+    const compared = await compareTrees(options, {}, { name: named, main });
+    print(tableOf(compared, `this tree against ${named}`, options));
+    return compared.some(({ verdict }) => verdict === 'slower') ? 1 : 0;
+  });
+}
+
+/** This tree against itself, `runs` times, of which one may claim a difference; then against itself with a planted slowdown, which has to be found. */
+export async function selfCheck(options: AgainstOptions, runs: number): Promise<number> {
+  let alarms = 0;
+  for (let run = 1; run <= runs; run++) {
+    say(`against itself, run ${run} of ${runs}`);
+    const compared = await compareTrees(options, {}, { name: 'itself' });
+    print(tableOf(compared, `run ${run} of ${runs}, against itself`, options));
+    if (compared.some(({ verdict }) => verdict !== 'no difference shown')) alarms++;
+  }
+  say('against itself, with a planted slowdown');
+  const slowed = await compareTrees(options, { slowdown: plantedSlowdown }, { name: 'itself' });
+  print(tableOf(slowed, `the main thread's work made ${plantedSlowdown * 100} % longer`, options));
+  const missed = slowed.filter(({ verdict }) => verdict !== 'slower').length;
+  print(
+    `false alarms: ${alarms} of ${runs} runs (at most 1); planted slowdown found in ${slowed.length - missed} of ${slowed.length} comparisons`,
+  );
+  return alarms > 1 || missed > 0 ? 1 : 0;
+}
+
+async function compareTrees(options: AgainstOptions, ours: SluiceOptions, theirs: SluiceOptions): Promise<Compared[]> {
+  const compared: Compared[] = [];
+  for (const engine of options.engines) {
+    const targets: SluiceTarget[] = [];
+    try {
+      for (const side of [{ name: 'this tree', ...ours }, theirs]) {
+        const target = await startSluice(engine, side);
+        if (target !== null) targets.push(target);
+      }
+      const [mine, other] = targets;
+      if (mine === undefined || other === undefined) say('no PostgreSQL on this machine: compared without it');
+      else for (const scenario of options.scenarios) compared.push(await compareOn(mine, other, scenario, options));
+    } finally {
+      for (const target of targets) await target.stop();
+    }
+  }
+  return compared;
+}
+
+async function compareOn(
+  mine: SluiceTarget,
+  other: SluiceTarget,
+  scenario: Scenario,
+  { rounds, seconds, connections, threshold }: AgainstOptions,
+): Promise<Compared> {
+  const seed = (target: SluiceTarget, key: string): Promise<void> =>
+    seedEvents(target.address, key, eventOf(scenario.bytes), scenario.seedEvents);
+  const both = [await prepare(mine, scenario, seed), await prepare(other, scenario, seed)] as const;
+  const measured = (side: Prepared, duration: number): Promise<Sample> =>
+    measureRound(side, scenario, { connections, seconds: duration, rate: null, counts: false });
+  for (const side of both) await measured(side, warmUpSeconds);
+  const ratios: number[] = [];
+  const cpuRatios: number[] = [];
+  for (let pair = 0; pair < rounds; pair++) {
+    // Whoever goes second finds the machine warmer, and the disk busier: so they take turns.
+    const samples = new Map<Prepared, Sample>();
+    for (const side of pair % 2 === 0 ? both : both.toReversed()) samples.set(side, await measured(side, seconds));
+    const [a, b] = both.map((side) => samples.get(side)) as [Sample, Sample];
+    if (a.success < 1 || b.success < 1)
+      throw new Error(`requests failed: ${short(a.success)} and ${short(b.success)} succeeded`);
+    ratios.push(speedOf(a) / speedOf(b));
+    if (a.cpuMainPerEvent !== null && b.cpuMainPerEvent !== null) cpuRatios.push(a.cpuMainPerEvent / b.cpuMainPerEvent);
+    say(`  ${mine.engine}, ${scenario.name}, pair ${pair + 1} of ${rounds}: ${short(ratios.at(-1))}`);
+  }
+  const cpuRatio = cpuRatios.length === 0 ? null : median(cpuRatios);
+  return { engine: mine.engine, scenario: scenario.name, cpuRatio, ...comparePairs(ratios, threshold) };
+}
+
+/** In events, or in requests where there are none to be counted. */
+function speedOf({ eventsPerSecond, requestsPerSecond }: Sample): number {
+  return eventsPerSecond || requestsPerSecond;
+}
+
+function tableOf(compared: readonly Compared[], title: string, { rounds, seconds, threshold }: AgainstOptions): string {
+  const rows = compared.map(({ engine, scenario, ratio, low, high, cpuRatio, verdict }) => {
+    const figures = [ratio, low, high, cpuRatio].map(short);
+    return `| ${engine} | ${scenario} | ${figures[0]} | ${figures[1]} … ${figures[2]} | ${figures[3]} | ${verdict} |`;
+  });
+  return [
+    `${title}: ${rounds} pairs of ${seconds} s; a difference is one of more than ${threshold * 100} % that chance explains in less than 1 of 20`,
+    '',
+    '| | | speed | 95 % | Node time an event | |',
+    '|---|---|---:|---:|---:|---|',
+    ...rows,
+    '',
+  ].join('\n');
+}
+
+/** Builds a commit in a folder of its own, with the packages installed here, and gives `work` its program. */
+async function inWorktree<T>(commit: string, work: (main: string) => Promise<T>): Promise<T> {
+  const folder = mkdtempSync(join(tmpdir(), 'sluice-against-'));
+  const tree = join(folder, 'tree');
+  try {
+    say(`building ${commit}`);
+    git('worktree', 'add', '--detach', tree, commit);
+    if (git('diff', '--name-only', commit, '--', 'package-lock.json') !== '') {
+      say('  its packages differ; it runs with those installed here');
+    }
+    symlinkSync(join(root, 'node_modules'), join(tree, 'node_modules'));
+    execFileSync('npm', ['run', '-s', 'build'], { cwd: tree, stdio: ['ignore', 2, 2] });
+    return await work(join(tree, 'dist', 'src', 'main.js'));
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+    git('worktree', 'prune');
+  }
+}
