@@ -72,11 +72,16 @@ export async function measureRound({ target, keys }: Prepared, scenario: Scenari
     memoryMb: after.node && after.node.peakBytes / 2 ** 20,
     writtenBytesPerEvent: per(written(before, after)),
     fsyncsPerSecond: fsyncs === null ? null : fsyncs / result.seconds,
-    stored: scenario.eventsPerRequest === 0 || stored === null ? null : Math.min(1, stored / acknowledged),
+    stored: !isCounted(scenario) || stored === null ? null : Math.min(1, stored / acknowledged),
   };
 }
 
 const notAsked: Counts = { events: null, fsyncs: null };
+
+/** Whether the replies say how many events there were, and not only the average of a mixture. */
+function isCounted({ eventsPerRequest }: Scenario): boolean {
+  return eventsPerRequest > 0 && Number.isInteger(eventsPerRequest);
+}
 
 interface Uses {
   readonly node: Usage | null;

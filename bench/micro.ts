@@ -52,7 +52,7 @@ export function measureMicro(): string {
 function all(): Micro[] {
   return [
     ...[100, 300, 4_096, 102_400].map((bytes) => scan(`scan for the payload, body of ${bytes} bytes`, eventOf(bytes))),
-    scan('scan for the payload, 300 bytes, not ASCII', eventOf(300).replace('xxxxxx', 'äöü…')),
+    scan('scan for the payload, 300 bytes, not ASCII', eventOf(300).replace('12345', 'äöü')),
     ...[1, 100, 1_000].map((count) => copy(count)),
     ...idCodec(),
     bucket(),

@@ -41,7 +41,7 @@ export interface Comparison {
   readonly verdict: 'slower' | 'faster' | 'no difference shown';
 }
 
-const resamples = 2_000;
+const resamples = 1_000;
 
 /**
  * Compares rounds measured in pairs: each ratio is this side by the other in one moment of the machine, so that its drift counts for both. The

@@ -11,6 +11,7 @@ import { eventCopyColumns, eventCopyTarget } from '../src/db/sql/events.js';
 import { Partitions } from '../src/event-log/partitions.js';
 import type { LoadResult } from './load.js';
 import { percentile } from './numbers.js';
+import { paddingOf } from './scenarios.js';
 
 export interface RawJob {
   readonly how: 'copy' | 'insert';
@@ -111,5 +112,5 @@ async function measured({ seconds }: RawJob, writers: readonly (() => Promise<nu
 }
 
 function payloadOf(bytes: number): Buffer {
-  return Buffer.from(`"${'x'.repeat(Math.max(0, bytes - 2))}"`);
+  return Buffer.from(`"${paddingOf(bytes - 2)}"`);
 }

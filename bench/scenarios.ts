@@ -1,4 +1,5 @@
 /** What can be measured: how each load looks, on how many orgs, and who else can be asked the same. */
+import { seededRandom } from './numbers.js';
 import type { Plan, Request } from './plan.js';
 import { leasePlace, uniquePlace } from './plan.js';
 
@@ -14,7 +15,7 @@ export interface Scenario {
   readonly orgs: number;
   /** Stored before, in the first org. */
   readonly seedEvents: number;
-  /** More connections than this are no use, or more than a queue of 64 MiB can hold. */
+  /** With more of them requests would be refused, as they should be: a queue is full, or reads would wait too long. */
   readonly connectionsMax: number;
   /** So that a round does not fill the disk. */
   readonly secondsMax: number;
@@ -50,6 +51,7 @@ export const scenarios: readonly Scenario[] = [
   {
     ...base('list', 'the newest 50 events of a log of 10,000', 300),
     seedEvents: 10_000,
+    connectionsMax: 8,
     plan: (keys) => ({ keys, cycle: [listing] }),
   },
   {
@@ -88,7 +90,13 @@ export function chosenScenarios(names: string): Scenario[] {
 export function eventOf(bytes: number, member = ''): string {
   const start = `{"type":"user.created",${member}"payload":{"user_id":"12345","text":"`;
   const end = '"}}';
-  return start + 'x'.repeat(Math.max(0, bytes - start.length - end.length)) + end;
+  return start + paddingOf(bytes - start.length - end.length) + end;
+}
+
+/** Letters and digits that no engine can compress, the same in every run: what is written is then as large as what is sent. */
+export function paddingOf(chars: number): string {
+  const random = seededRandom(7);
+  return Array.from({ length: Math.max(0, chars) }, () => Math.floor(random() * 36).toString(36)).join('');
 }
 
 const listing: Request = { method: 'GET', path: '/v1/events', events: 0 };

@@ -28,7 +28,7 @@ export async function runWrk(load: PlannedLoad, generator: string): Promise<Load
     const events = plan.consume === undefined ? told.requests * success * perRequest : told.events;
     return {
       generator,
-      requestsPerSecond: told.requests / took,
+      requestsPerSecond: (told.requests * success) / took,
       eventsPerSecond: events / took,
       seconds: took,
       p50: told.p50 / 1000,
