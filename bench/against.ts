@@ -3,8 +3,7 @@
  * first. What is compared is each pair's ratio, so the machine's drift counts for both.
  */
 import { execFileSync } from 'node:child_process';
-import { mkdtempSync, rmSync, symlinkSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { symlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import type { EngineName } from '../test/support/storage.js';
 import { seedEvents } from './api.js';
@@ -13,6 +12,7 @@ import { measureRound, prepare } from './measure.js';
 import type { Prepared, Sample } from './measure.js';
 import { comparePairs, median, short } from './numbers.js';
 import type { Comparison } from './numbers.js';
+import { ownedFolder } from './owned.js';
 import { print, say } from './say.js';
 import type { Scenario } from './scenarios.js';
 import { eventOf } from './scenarios.js';
@@ -127,7 +127,7 @@ function tableOf(compared: readonly Compared[], title: string, { rounds, seconds
     return `| ${engine} | ${scenario} | ${figures[0]} | ${figures[1]} … ${figures[2]} | ${figures[3]} | ${verdict} |`;
   });
   return [
-    `${title}: ${rounds} pairs of ${seconds} s; a difference is one of more than ${threshold * 100} % that chance explains in less than 1 of 20`,
+    `${title}: ${rounds} pairs of ${seconds} s; a difference is one of more than ${short(threshold * 100)} % that chance explains in less than 1 of 20`,
     '',
     '| | | speed | 95 % | Node time an event | |',
     '|---|---|---:|---:|---:|---|',
@@ -138,8 +138,8 @@ function tableOf(compared: readonly Compared[], title: string, { rounds, seconds
 
 /** Builds a commit in a folder of its own, with the packages installed here, and gives `work` its program. */
 async function inWorktree<T>(commit: string, work: (main: string) => Promise<T>): Promise<T> {
-  const folder = mkdtempSync(join(tmpdir(), 'sluice-against-'));
-  const tree = join(folder, 'tree');
+  const folder = ownedFolder('sluice-against-');
+  const tree = join(folder.path, 'tree');
   try {
     say(`building ${commit}`);
     git('worktree', 'add', '--detach', tree, commit);
@@ -150,7 +150,7 @@ async function inWorktree<T>(commit: string, work: (main: string) => Promise<T>)
     execFileSync('npm', ['run', '-s', 'build'], { cwd: tree, stdio: ['ignore', 2, 2] });
     return await work(join(tree, 'dist', 'src', 'main.js'));
   } finally {
-    rmSync(folder, { recursive: true, force: true });
+    folder.remove();
     git('worktree', 'prune');
   }
 }

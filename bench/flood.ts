@@ -55,7 +55,7 @@ export async function measureFlood(
       'single p99 ms, flooded': flooded,
       ratio: flooded / quiet,
       'singles failed': failed,
-      'flood requests/s': flood.requestsPerSecond,
+      'flood requests/s': flood.sentPerSecond,
       'flood stored': flood.success,
       'speed after': after.requestsPerSecond / before.requestsPerSecond,
       'memory MB': memory / 2 ** 20,

@@ -160,6 +160,7 @@ function result(seconds: number): GeneratorResult {
   const at = (share: number): number => ofSorted(sorted, share);
   const answered = sent - failed;
   return {
+    sentPerSecond: sent / seconds,
     requestsPerSecond: answered / seconds,
     eventsPerSecond: events / seconds,
     seconds,

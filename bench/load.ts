@@ -8,6 +8,7 @@ import { runWrk } from './wrk.js';
 /** One run of a load generator. Times in milliseconds. */
 export interface LoadResult {
   readonly generator: string;
+  readonly sentPerSecond: number;
   /** Those answered with a 2xx. */
   readonly requestsPerSecond: number;
   /** Stored, or received and acknowledged, as the replies say. */

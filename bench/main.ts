@@ -56,8 +56,8 @@ modes
 options                default
   --scenarios a,b      ${scenariosByDefault}; there are ${scenarios.map(({ name }) => name).join(', ')}
   --all                all of them
-  --rounds n           5; of --against, 12 pairs
-  --seconds n          5 a round; of --against, 2
+  --rounds n           5; of --against, 30 pairs
+  --seconds n          5 a round; of --against, 1
   --connections n      100
   --rates a,b          0.5; of open loops: up to 1 a share of the target's closed loop, above requests/s; 0 leaves them out
   --engines a,b        embedded,postgres
@@ -68,15 +68,15 @@ options                default
   --out folder         bench-results`;
 
 const compares = values.against !== undefined || values['self-check'];
-const rounds = wholeNumber('rounds', values.rounds ?? (compares ? '12' : '5'));
-const seconds = wholeNumber('seconds', values.seconds ?? (compares ? '2' : '5'));
+const rounds = wholeNumber('rounds', values.rounds ?? (compares ? '30' : '5'));
+const seconds = wholeNumber('seconds', values.seconds ?? (compares ? '1' : '5'));
 const connections = wholeNumber('connections', values.connections);
 const bytes = wholeNumber('bytes', values.bytes);
 const engines = values.engines.split(',').map(engineOf);
 const chosen = values.all ? scenarios : chosenScenarios(values.scenarios);
 const size = { rounds, seconds, connections };
 
-// A signal ends the load within a moment: its generators are children of this process, and get it too or end with their pipe.
+// A signal ends the load at once: whatever was started goes with this process.
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(1));
 
 try {

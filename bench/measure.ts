@@ -55,7 +55,9 @@ export async function measureRound({ target, keys }: Prepared, scenario: Scenari
   const acknowledged = result.eventsPerSecond * result.seconds;
   const stored = difference(counts.events, before.counts.events);
   // Where events are only counted by replies, what was under way at the end is left out.
-  const events = scenario.eventsPerRequest > 0 && stored !== null ? stored : acknowledged;
+  const counted = scenario.eventsPerRequest > 0 && stored !== null ? stored : acknowledged;
+  // Reading a list is no event: there a request is what has a cost.
+  const events = counted > 0 ? counted : result.requestsPerSecond * result.seconds;
   const per = (amount: number | null | undefined): number | null =>
     amount === null || amount === undefined || events === 0 ? null : amount / events;
   const node = spentBetween(before.node, after.node);

@@ -1,6 +1,7 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
+import { owned } from './owned.js';
 
 export interface ServerProcess {
   /** `http://127.0.0.1:port` */
@@ -22,7 +23,7 @@ export async function startServerProcess(
   environment: Readonly<Record<string, string>> = {},
 ): Promise<ServerProcess> {
   const env = { ...process.env, ...environment };
-  const child = spawn(process.execPath, [...args], { stdio: ['ignore', 'pipe', 'pipe'], env });
+  const child = owned(spawn(process.execPath, [...args], { stdio: ['ignore', 'pipe', 'pipe'], env }));
   let complaints = '';
   child.stderr.setEncoding('utf8').on('data', (said: string) => {
     complaints = (complaints + said).slice(-5_000);

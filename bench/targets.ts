@@ -1,8 +1,6 @@
 /** What is measured, each in processes and on a database of its own, so that what it uses can be told from what the others use. */
 import { fork } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Client as PgClient } from 'pg';
@@ -12,6 +10,7 @@ import { startOwnPostgresServer } from '../test/support/postgres-server.js';
 import type { PostgresServer } from '../test/support/postgres-server.js';
 import type { EngineName } from '../test/support/storage.js';
 import { call, createKeys, readMetrics } from './api.js';
+import { owned, ownedFolder } from './owned.js';
 import type { RawJob, RawResult } from './raw-writer.js';
 import { startServerProcess } from './server-process.js';
 
@@ -93,7 +92,7 @@ export interface SluiceOptions {
  * it said when it does not start.
  */
 export async function startSluice(engine: EngineName, options: SluiceOptions = {}): Promise<SluiceTarget | null> {
-  const storage = engine === 'embedded' ? await newFolder() : await newServer();
+  const storage = engine === 'embedded' ? newFolder() : await newServer();
   if (storage === null) return null;
   const { name = `sluice, ${engine}`, main = pathOf('../src/main.js'), flags = [], slowdown = 0 } = options;
   const preload = slowdown === 0 ? [] : ['--import', new URL('slow-down.js', import.meta.url).href];
@@ -131,12 +130,12 @@ interface Storage {
   remove(): Promise<void>;
 }
 
-async function newFolder(): Promise<Storage> {
-  const folder = await mkdtemp(join(tmpdir(), 'sluice-bench-'));
+function newFolder(): Storage {
+  const { path, remove } = ownedFolder('sluice-bench-');
   return {
-    flags: ['--data-dir', join(folder, 'data')],
+    flags: ['--data-dir', join(path, 'data')],
     pids: [],
-    remove: () => rm(folder, { recursive: true, force: true }),
+    remove: () => Promise.resolve(remove()),
   };
 }
 
@@ -189,7 +188,7 @@ export async function startRawWriters(): Promise<RawTarget[] | null> {
   const server = await startOwnPostgresServer();
   if (server === null) return null;
   const url = await server.createDatabase();
-  const child = fork(pathOf('raw-writer.js'), [url], { stdio: ['ignore', 'ignore', 'inherit', 'ipc'] });
+  const child = owned(fork(pathOf('raw-writer.js'), [url], { stdio: ['ignore', 'ignore', 'inherit', 'ipc'] }));
   const ended = once(child, 'exit');
   let isEnding = false;
   const answer = async (): Promise<unknown> => {

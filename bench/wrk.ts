@@ -1,21 +1,23 @@
 /** Runs `wrk` (https://github.com/wg/wrk) with a plan: a closed loop on one thread. */
 import { execFile } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import type { LoadResult, PlannedLoad } from './load.js';
+import { owned, ownedFolder } from './owned.js';
 import type { Plan, Request } from './plan.js';
 import { leasePlace, rawRequest, uniqueDigits, uniquePlace } from './plan.js';
 
 export async function runWrk(load: PlannedLoad, generator: string): Promise<LoadResult> {
   const { address, plan, connections, seconds } = load;
-  const folder = mkdtempSync(join(tmpdir(), 'sluice-bench-'));
+  const folder = ownedFolder('sluice-bench-');
   try {
-    const script = join(folder, 'load.lua');
+    const script = join(folder.path, 'load.lua');
     writeFileSync(script, luaScript(plan, new URL(address).host));
     const args = ['-t1', `-c${connections}`, `-d${seconds}s`, '--timeout', '10s', '-s', script, address];
-    const { stdout } = await promisify(execFile)('wrk', args);
+    const running = promisify(execFile)('wrk', args);
+    owned(running.child);
+    const { stdout } = await running;
     const summary = /^SUMMARY (.*)$/m.exec(stdout)?.[1];
     if (summary === undefined) throw new Error(`no summary from wrk: ${stdout}`);
     const told = JSON.parse(summary) as Record<
@@ -28,6 +30,7 @@ export async function runWrk(load: PlannedLoad, generator: string): Promise<Load
     const events = plan.consume === undefined ? told.requests * success * perRequest : told.events;
     return {
       generator,
+      sentPerSecond: told.requests / took,
       requestsPerSecond: (told.requests * success) / took,
       eventsPerSecond: events / took,
       seconds: took,
@@ -38,7 +41,7 @@ export async function runWrk(load: PlannedLoad, generator: string): Promise<Load
       success,
     };
   } finally {
-    rmSync(folder, { recursive: true });
+    folder.remove();
   }
 }
 
