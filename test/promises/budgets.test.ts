@@ -159,7 +159,7 @@ function describeBudgets(storage: TestStorage): void {
     const config = testConfig(storage);
     const stats = () => ({ sessionsInUse: 0, waiting: 0, serviceMs: 0, refused: 0 });
     const parts = { config, log: createLogger(config.logLevel), onProgress: () => {}, clock, stats, embedded: null };
-    node = await composeServer({ ...parts, database: counting(database, counted) });
+    node = await composeServer({ ...parts, ingestLanes: 1, database: counting(database, counted) });
     org = await createOrg(node.address);
     for (let batch = 0; batch < batchesBefore; batch++) await org.client.post('/v1/events/batch', hundred);
     id = (await org.client.post('/v1/events', event)).json.id as string;
