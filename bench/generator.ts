@@ -42,13 +42,14 @@ const waiting: Due[] = [];
 let waitingFrom = 0;
 let inFlight = 0;
 let isOver = false;
-const startedAtMs = performance.now();
-const endsAtMs = startedAtMs + job.seconds * 1000;
 
 const connections = Array.from({ length: job.connections }, () => {
   return new HttpConnection({ hostname: hostname.replace(/^\[|\]$/g, ''), port: Number(port), answerMsMax });
 });
 await Promise.all(connections.map((connection) => connection.open()));
+// Nothing is due before there is a connection to send it on.
+const startedAtMs = performance.now();
+const endsAtMs = startedAtMs + job.seconds * 1000;
 await (job.rate === null ? closedLoop() : openLoop(job.rate));
 await drained();
 const tookMs = performance.now() - startedAtMs;
