@@ -14,16 +14,16 @@ export class Restarts {
 
   /**
    * A worker has ended after serving for `servedMs` (0: it never did). Returns the milliseconds until another is started, which grow with each
-   * that ends soon; or null when that was often enough and none `isSteady`, so that the node does better to end: then whoever watches it knows.
+   * that ends soon; or null when that was often enough and no other serves, so that the node does better to end: then whoever watches it knows.
    */
-  ended(servedMs: number, isSteady: boolean): number | null {
+  ended(servedMs: number, othersServe: boolean): number | null {
     if (servedMs >= steadyMs) {
       this.#soon = 0;
       return firstDelayMs;
     }
     this.#soon++;
     const round = Math.ceil(this.#soon / this.workers);
-    if (round > soonMax && !isSteady) return null;
+    if (round > soonMax && !othersServe) return null;
     return Math.min(delayMsMax, firstDelayMs * 2 ** Math.min(round - 1, 20));
   }
 }

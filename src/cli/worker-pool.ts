@@ -6,7 +6,7 @@ import type { Logger } from '../log.js';
 import type { ToPrimary, ToWorker } from '../siblings.js';
 import { SpentOutbox } from '../siblings.js';
 import { NodeMetrics } from './node-metrics.js';
-import { Restarts, steadyMs } from './restarts.js';
+import { Restarts } from './restarts.js';
 
 export interface WorkerPoolOptions {
   readonly count: number;
@@ -152,8 +152,7 @@ export class WorkerPool {
       return;
     }
     const nowMs = clock.monotonic();
-    const isSteady = this.#serving().some((other) => nowMs - (other.readyAtMs ?? nowMs) >= steadyMs);
-    const delayMs = this.#restarts.ended(readyAtMs === null ? 0 : nowMs - readyAtMs, isSteady);
+    const delayMs = this.#restarts.ended(readyAtMs === null ? 0 : nowMs - readyAtMs, this.#serving().length > 0);
     log.warn({ worker: worker.process.pid, code, signal, delayMs }, 'a worker has ended');
     if (delayMs === null) {
       this.#isGivenUp = true;

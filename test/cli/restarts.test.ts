@@ -9,7 +9,7 @@ test('a worker that ends soon after its start is waited for longer each time, an
   assert.equal(restarts.ended(0, false), null);
 });
 
-test('while one has served for long the others are never given up, and waited for ten seconds at most', () => {
+test('while another serves one is never given up, and waited for ten seconds at most', () => {
   const restarts = new Restarts(1);
   for (let i = 0; i < 1_000; i++) assert.ok((restarts.ended(0, true) ?? Infinity) <= 10_000);
   assert.equal(restarts.ended(0, true), 10_000);

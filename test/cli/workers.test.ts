@@ -17,7 +17,7 @@ import type { WorkerGroup } from './worker-group.js';
 
 const made = await createStorage('postgres');
 const skip = made === null ? 'no PostgreSQL on this machine' : false;
-const kills = process.env['SLUICE_TEST_SOAK'] === '1' ? 30 : 2;
+const kills = process.env['SLUICE_TEST_SOAK'] === '1' ? 12 : 2;
 
 /** Of a test, or of those that share workers: many times what they take. */
 const timeout = 120_000 + 20_000 * kills;
@@ -72,6 +72,7 @@ describe('two workers', { skip, timeout }, () => {
     const traffic = new Traffic();
     for (let kill = 1; kill <= kills; kill++) {
       const stop = new AbortController();
+      t.after(() => stop.abort());
       // Who gets no answer goes on, as a client would: on a connection to whoever is left.
       const send = async (): Promise<void> => {
         while (!stop.signal.aborted) await traffic.sendUntilGone(client, 1, stop.signal);
@@ -130,6 +131,13 @@ describe('two workers', { skip, timeout }, () => {
     process.kill(group.workers()[0] ?? 0, 'SIGTERM');
     await replaced;
     assert.match(group.stderr(), /"code":0,"signal":null.*"a worker has ended"/);
+  });
+
+  test('when all are killed at once, it serves again on the port that it named', async () => {
+    const replaced = group.oneMore();
+    for (const worker of group.workers()) process.kill(worker, 'SIGKILL');
+    await replaced;
+    assert.equal((await alone('GET', '/healthz', adminToken)).status, 200);
   });
 
   test('SIGTERM under load ends them all with 0, and nothing acknowledged is lost', async () => {
