@@ -13,7 +13,7 @@ import { adminToken, startNode } from '../support/node.js';
 import { assertProblem } from '../support/problem.js';
 import { createStorage, engineNames, stopServers } from '../support/storage.js';
 import type { TestStorage } from '../support/storage.js';
-import { TestClock } from '../support/test-clock.js';
+import { NodeClock } from '../support/test-clock.js';
 
 const streamsPerOrgMax = 100;
 const keyCheckMs = 500;
@@ -35,7 +35,7 @@ interface World {
 }
 
 async function withWorld(storage: TestStorage, work: (world: World) => Promise<void>): Promise<void> {
-  const clocks = (storage.engine === 'postgres' ? [1, 2] : [1]).map(() => new TestClock());
+  const clocks = (storage.engine === 'postgres' ? [1, 2] : [1]).map(() => new NodeClock());
   const nodes: RunningServer[] = [];
   try {
     for (const clock of clocks) nodes.push(await startNode(storage, {}, clock));

@@ -3,7 +3,7 @@ import type { RunningServer } from '../../src/app.js';
 import { startNode } from './node.js';
 import { createStorage, engineNames, stopServers } from './storage.js';
 import type { TestStorage } from './storage.js';
-import { TestClock } from './test-clock.js';
+import { NodeClock } from './test-clock.js';
 
 /** Nodes on one storage whose time stands still until it is moved: two on PostgreSQL, one on the embedded engine. */
 export interface ClockedNodes {
@@ -29,7 +29,7 @@ export async function onClockedNodes(tests: (nodes: ClockedNodes) => void): Prom
 
 function runNodes(storage: TestStorage): ClockedNodes {
   const startedAtMs = Date.now();
-  const clocks = (storage.engine === 'postgres' ? [1, 2] : [1]).map(() => new TestClock(startedAtMs));
+  const clocks = (storage.engine === 'postgres' ? [1, 2] : [1]).map(() => new NodeClock(startedAtMs));
   const servers: RunningServer[] = [];
   before(async () => {
     for (const clock of clocks) servers.push(await startNode(storage, {}, clock));

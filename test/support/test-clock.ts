@@ -1,3 +1,4 @@
+import { systemClock } from '../../src/clock.js';
 import type { Clock } from '../../src/clock.js';
 
 interface Timer {
@@ -50,5 +51,18 @@ export class TestClock implements Clock {
       if (timer.dueAtMs <= endMs && (next === undefined || timer.dueAtMs < next.dueAtMs)) next = timer;
     }
     return next;
+  }
+}
+
+/** What a node pauses between two messages to others. */
+const pauseMsMax = 5;
+
+/**
+ * For nodes that hear of each other: their time stands still, too, but for the pauses between two messages, or after its first one a node would tell
+ * nobody anything any more.
+ */
+export class NodeClock extends TestClock {
+  override after(delayMs: number, fire: () => void): () => void {
+    return delayMs > 0 && delayMs <= pauseMsMax ? systemClock.after(delayMs, fire) : super.after(delayMs, fire);
   }
 }
