@@ -106,8 +106,10 @@ const grants = [
   'sluice_ingest: SELECT dedup',
   'sluice_ingest: SELECT heads',
   'sluice_ingest: UPDATE heads (day)',
+  'sluice_ingest: UPDATE heads (epoch)',
   'sluice_ingest: UPDATE heads (position)',
   'sluice_ingest: UPDATE heads (received_at)',
+  'sluice_ingest: UPDATE heads (server_run)',
   'sluice_system: INSERT api_keys',
   'sluice_system: INSERT audit_heads',
   'sluice_system: INSERT audit_log',
@@ -274,10 +276,11 @@ function describeRoles(storage: TestStorage): void {
     );
   });
 
-  it('find no function but that of a trigger, no default privilege and no right to create in the schema', async () => {
+  it('find no function but that of a trigger and one that reads no row, no default privilege and no right to create in the schema', async () => {
     assert.deepEqual(linesOf(await read(database, 'otherWays')), [
       'PUBLIC may USAGE in schema public',
       'function refuse_audit_change()',
+      'function sluice_server_run()',
       'sluice_app may USAGE in schema public',
       'sluice_erasure may USAGE in schema public',
       'sluice_ingest may USAGE in schema public',

@@ -116,7 +116,7 @@ async function goesOn(database: Database, { full, suspended, places, repeat }: W
   assert.deepEqual(events[0], { kind: 'duplicate', place: repeat.place });
   const [, fresh] = events;
   assert.ok(fresh?.kind === 'stored');
-  assert.equal(fresh.place.epoch, old.epoch + 1);
+  assert.ok(fresh.place.epoch > old.epoch, `${fresh.place.epoch} after ${old.epoch}`);
   assert.ok(fresh.place.position > Math.max(...places.map(({ position }) => position)));
   assert.ok(encodeEventId({ org: full, ...fresh.place }) > encodeEventId({ org: full, ...old }));
 
