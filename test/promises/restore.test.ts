@@ -10,17 +10,23 @@ import { join } from 'node:path';
 import { after, describe, it } from 'node:test';
 import type { TestContext } from 'node:test';
 import { Client as Session } from 'pg';
+import type { Database } from '../../src/db/database.js';
+import { raiseAllEpochs } from '../../src/db/sql/epochs.js';
 import { decodeEventId } from '../../src/event-log/event-id.js';
+import { verifyOrg } from '../../src/subscriptions/verify.js';
 import { Client, createOrg } from '../support/client.js';
+import type { Answer } from '../support/client.js';
+import { openLog } from '../support/log.js';
 import { startNode } from '../support/node.js';
 import { startOwnPostgresServer, startStandby } from '../support/postgres-server.js';
 import type { PostgresServer } from '../support/postgres-server.js';
-import { createStorage } from '../support/storage.js';
+import { createStorage, engineNames, stopServers } from '../support/storage.js';
 import type { TestStorage } from '../support/storage.js';
 
 const server = await startOwnPostgresServer();
 const skip = server === null && 'NOT TESTED: there is no PostgreSQL server on this machine';
 const eventsPerRun = 3;
+after(stopServers);
 
 function storageAt(databaseUrl: string): TestStorage {
   return { engine: 'postgres', config: { dataDir: '', databaseUrl }, remove: async () => {} };
@@ -28,15 +34,15 @@ function storageAt(databaseUrl: string): TestStorage {
 
 /** The sender of one org, to whichever node and database there is. */
 class Sender {
-  #key = '';
+  key = '';
   readonly ids: string[] = [];
 
   /** Starts a node, makes the org if there is none yet, stores events one after the other, and stops the node. Returns their ids. */
   async store(storage: TestStorage): Promise<string[]> {
     const node = await startNode(storage);
     try {
-      if (this.#key === '') this.#key = (await createOrg(node.address)).key;
-      const client = new Client(node.address, this.#key);
+      if (this.key === '') this.key = (await createOrg(node.address)).key;
+      const client = new Client(node.address, this.key);
       const ids: string[] = [];
       for (let i = 0; i < eventsPerRun; i++) {
         const { status, json, text } = await client.post('/v1/events', { type: 'a', payload: i });
@@ -224,6 +230,74 @@ it('after a copy of an embedded folder was put back, twice within a minute, no i
   }
   assert.equal(sender.doubles, 0, sender.ids.join(' '));
 });
+
+for (const engine of engineNames) {
+  it(`what consumers and readers see goes on over the jump of a new run, on ${engine}`, async (t) => {
+    const storage = await createStorage(engine);
+    if (storage === null) return t.skip('NOT TESTED: there is no PostgreSQL server on this machine');
+    t.after(() => storage.remove());
+    const sender = new Sender();
+    for (let run = 0; run < 2; run++) {
+      // The shared server cannot be started anew; the log is told that it was.
+      if (run > 0) await withLog(storage, raiseAllEpochs);
+      await sender.store(storage);
+    }
+    assert.equal(new Set(sender.epochs).size, 2, sender.epochs.join(' '));
+    const node = await startNode(storage);
+    t.after(() => node.stop());
+    const client = new Client(node.address, sender.key);
+    const stats = async (): Promise<number[]> => {
+      const { json } = await client.get('/v1/inbox/stats');
+      return [json.pending, json.leased, json.dead];
+    };
+    const all = sender.ids;
+    assert.deepEqual(await stats(), [6, 0, 0]);
+    const first = await client.post('/v1/inbox/receive', { max: 4 });
+    assert.deepEqual(idsOf(first), all.slice(0, 4));
+    await client.post('/v1/inbox/ack', { ids: all.slice(1, 4) });
+    const second = await client.post('/v1/inbox/receive', { max: 100 });
+    assert.deepEqual(idsOf(second), all.slice(4));
+    await client.post('/v1/inbox/nack', { lease_id: second.json.lease_id });
+    assert.deepEqual(await stats(), [2, 1, 0]);
+    const third = await client.post('/v1/inbox/receive', { max: 100 });
+    assert.deepEqual(idsOf(third), all.slice(4));
+    await client.post('/v1/inbox/ack', { lease_id: third.json.lease_id });
+    await client.post('/v1/inbox/ack', { ids: all.slice(0, 1) });
+    assert.deepEqual(await stats(), [0, 0, 0]);
+    for (const [order, expected] of [
+      ['asc', all],
+      ['desc', all.toReversed()],
+    ] as const) {
+      const seen: string[] = [];
+      for (let cursor: string | null = ''; cursor !== null;) {
+        const query = `order=${order}&limit=2${cursor === '' ? '' : `&cursor=${encodeURIComponent(cursor)}`}`;
+        const page = await client.get(`/v1/events?${query}`);
+        seen.push(...idsOf(page));
+        cursor = page.json.next_cursor as string | null;
+      }
+      assert.deepEqual(seen, expected);
+    }
+    await client.post('/v1/inbox/seek', { to: all[2] });
+    assert.deepEqual(idsOf(await client.post('/v1/inbox/receive', { max: 100 })), all.slice(2));
+    await node.stop();
+    const org = decodeEventId(all[0] ?? '')?.org ?? '';
+    const accounts = await withLog(storage, (database) => verifyOrg(database, org, 'it', Date.now()));
+    assert.equal(accounts?.[0]?.stored, all.length);
+  });
+}
+
+async function withLog<T>(storage: TestStorage, work: (database: Database) => Promise<T>): Promise<T> {
+  const database = await openLog(storage);
+  try {
+    return await work(database);
+  } finally {
+    await database.close();
+  }
+}
+
+function idsOf({ json }: Answer): string[] {
+  return (json.data as { id: string }[]).map(({ id }) => id);
+}
 
 /** A copy of a folder, owners included. */
 function cp(from: string, to: string): void {
