@@ -6,7 +6,7 @@ import type { Head, SubscriptionRow } from '../db/sql/subscriptions.js';
 import { countEvents, readHead } from '../db/sql/subscriptions.js';
 import { segmentsOf } from './filter.js';
 import { PositionSet } from './position-set.js';
-import { daysPerStatementMax } from './read-bounded.js';
+import { daysPerStatementMax, readNext } from './read-bounded.js';
 
 /** Positions never handed out, over all subscriptions of an org, that one step counts as expired. */
 const countedPositionsMax = 50_000;
@@ -23,7 +23,7 @@ export function expireBefore(database: Database, org: string, day: number): Prom
     const head = await readHead(tx, org);
     if (head === null || head.firstDay >= day) return true;
     const floor = await firstFrom(tx, org, head, day);
-    const { next, isLast } = reachable(subscriptions, floor);
+    const { next, isLast } = await reachable(tx, org, subscriptions, floor, day);
     for (const subscription of subscriptions) await trim(tx, org, subscription, next, day, isLast);
     await raiseFloor(tx, org, Math.max(next, head.firstPosition), isLast ? day : head.firstDay);
     return isLast;
@@ -41,11 +41,22 @@ async function firstFrom(tx: Transaction, org: string, head: Head, day: number):
 }
 
 /** How far one step comes: where there is much to count, not to the floor. */
-function reachable(subscriptions: readonly Subscription[], floor: number): { next: number; isLast: boolean } {
+async function reachable(
+  tx: Transaction,
+  org: string,
+  subscriptions: readonly Subscription[],
+  floor: number,
+  floorDay: number,
+): Promise<{ readonly next: number; readonly isLast: boolean }> {
   const behind = subscriptions.filter((subscription) => Number(subscription.cursor) + 1 < floor);
   const share = Math.ceil(countedPositionsMax / Math.max(1, behind.length));
   const lowest = Math.min(...behind.map((subscription) => Number(subscription.cursor) + 1 + share));
-  return lowest < floor ? { next: lowest, isLast: false } : { next: floor, isLast: true };
+  if (lowest >= floor) return { next: floor, isLast: true };
+  // Over a gap, which may be a thousand million positions wide, in one step.
+  const days = { first: Math.min(...behind.map((subscription) => subscription.cursor_day)), last: floorDay - 1 };
+  const page = await readNext(tx, org, PositionSet.range(lowest, floor), days, 1, false);
+  const [found] = page.events;
+  return found === undefined ? { next: floor, isLast: true } : { next: Number(found.position), isLast: false };
 }
 
 async function trim(

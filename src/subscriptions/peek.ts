@@ -3,10 +3,10 @@ import type { EventRow } from '../db/sql/events.js';
 import type { TypeFilter } from '../db/sql/type-filter.js';
 import { deadLettersAt, leasesHolding } from '../db/sql/leases.js';
 import { countEvents, readSubscriptionSets } from '../db/sql/subscriptions.js';
-import type { SubscriptionSetsRow } from '../db/sql/subscriptions.js';
+import type { DayRange, SubscriptionSetsRow } from '../db/sql/subscriptions.js';
 import { firstSegment, segmentsOf } from './filter.js';
 import { PositionSet } from './position-set.js';
-import { readBounded } from './read-bounded.js';
+import { readBounded, readNext } from './read-bounded.js';
 
 export type EventStatus = 'pending' | 'leased' | 'dead' | 'delivered';
 
@@ -109,6 +109,8 @@ export async function readStats(
       const counted = await database.transaction(scope, (tx) => countEvents(tx, org, positions, days, segment.types));
       pending += counted.events;
       oldest ??= counted.oldest;
+      const isGap = counted.events === 0 && !rest.isEmpty;
+      if (isGap) rest = await database.transaction(scope, (tx) => fromNext(tx, org, rest, days));
       [page, rest] = rest.splitAt(countedPositionsMax);
     }
   }
@@ -119,6 +121,13 @@ export async function readStats(
     dead: parsed.dead.size,
     oldestPendingAtMs: oldest?.getTime() ?? null,
   };
+}
+
+/** `positions` from the first event on: a gap may be a thousand million of them wide. */
+async function fromNext(tx: Transaction, org: string, positions: PositionSet, days: DayRange): Promise<PositionSet> {
+  const page = await readNext(tx, org, positions, days, 1, false);
+  const [found] = page.events;
+  return found === undefined ? PositionSet.empty : positions.after(Number(found.position) - 1);
 }
 
 type ParsedSets = Readonly<Record<EventStatus, PositionSet>>;
