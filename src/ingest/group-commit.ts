@@ -49,9 +49,9 @@ const entryBytes = 2_048;
 const sharedEntryBytes = 1_024;
 /**
  * What an event costs of its org's turn besides its payload's bytes: a request of its own takes the event loop much longer than the storage. A turn
- * is about 30 small requests or 200 small events of batches, a few milliseconds.
+ * is about 15 small requests or 200 small events of batches, a few milliseconds: fewer requests leave others hardly faster, twice as many twice as slow.
  */
-const requestCost = 8_192;
+const requestCost = 16_384;
 const sharedCost = 1_024;
 /** For so long after events of several orgs have come, none of them gets more than its turn of a batch, lest the others wait for it. */
 const sharedMs = 30_000;
