@@ -7,6 +7,7 @@ import { stopServers } from '../test/support/storage.js';
 import type { EngineName } from '../test/support/storage.js';
 import { reportAgainst, selfCheck } from './against.js';
 import { measureFlood } from './flood.js';
+import { measureGrowth } from './growth.js';
 import { describeMachine } from './machine.js';
 import { measureMicro } from './micro.js';
 import { help, readOptions } from './options.js';
@@ -19,7 +20,7 @@ import { runSuite } from './suite.js';
 import type { AnyTarget, SluiceTarget } from './targets.js';
 import { startBareServer, startFastifyServer, startRawWriters, startSluice } from './targets.js';
 
-const { values, rounds, seconds, connections, bytes, engines, chosen, rates, workers, ...comparing } = given();
+const { values, rounds, seconds, connections, bytes, engines, chosen, rates, workers, sizes, ...comparing } = given();
 const { compares, threshold, runs } = comparing;
 const size = { rounds, seconds, connections };
 
@@ -31,6 +32,7 @@ try {
   else if (values.micro) print(measureMicro());
   else if (values.reads) await onNodes(reportReads);
   else if (values.flood) await onNodes(reportFlood);
+  else if (values.growth) await onNodes(reportGrowth);
   else if (values.target !== undefined) print(await measureGiven(values.target, chosen, size));
   else if (compares) process.exitCode = await compare();
   else await measureAll();
@@ -125,6 +127,20 @@ async function reportFlood(nodes: readonly SluiceTarget[]): Promise<object[]> {
     }
   }
   return rows;
+}
+
+async function reportGrowth(nodes: readonly SluiceTarget[]): Promise<object[]> {
+  const bare = await startBareServer();
+  try {
+    const rows = [];
+    for (const target of nodes) {
+      say(`growth: ${target.name}`);
+      rows.push(...(await measureGrowth(target, bare, { ...size, sizes })));
+    }
+    return rows;
+  } finally {
+    await bare.stop();
+  }
 }
 
 /** Ends the process with a sentence where the arguments cannot be. */

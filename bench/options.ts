@@ -11,6 +11,7 @@ modes
   --self-check         --against itself, --runs times, and a slowdown of a fifth that has to be found
   --target <url>       one server that is running on this machine, with the key in SLUICE_KEY
   --reads, --flood     single reads under load; one org's flood
+  --growth             the same loads with 1, 100 and 10,000 orgs, and on logs of --sizes
   --micro              the functions of the hot path, alone
 
 options                default
@@ -24,6 +25,7 @@ options                default
   --workers n          also Sluice with so many workers, on PostgreSQL
   --threshold x        0.07; of --against: a smaller difference is none
   --runs n             10; of --self-check
+  --sizes a,b          10000,1000000,10000000; events stored, of --growth
   --bytes n            300; of the events of --reads and --flood
   --out folder         bench-results`;
 
@@ -49,6 +51,8 @@ export function readOptions(args: readonly string[]) {
       micro: { type: 'boolean', default: false },
       reads: { type: 'boolean', default: false },
       flood: { type: 'boolean', default: false },
+      growth: { type: 'boolean', default: false },
+      sizes: { type: 'string', default: '10000,1000000,10000000' },
       bytes: { type: 'string', default: '300' },
       help: { type: 'boolean', default: false },
     },
@@ -70,13 +74,14 @@ export function readOptions(args: readonly string[]) {
     runs: wholeNumber('runs', values.runs),
     workers: values.workers === undefined ? null : wholeNumber('workers', values.workers),
     engines: values.engines.split(',').map(engineOf),
+    sizes: values.sizes.split(',').map((size) => wholeNumber('sizes', size)),
     chosen: values.all ? scenarios : chosenScenarios(values.scenarios),
   };
 }
 
 function wholeNumber(name: string, text: string): number {
   const number = Number(text);
-  if (!Number.isInteger(number) || number < 1 || number > 1_000_000)
+  if (!Number.isInteger(number) || number < 1 || number > 1_000_000_000)
     throw new Error(`--${name} is a whole number above 0`);
   return number;
 }
