@@ -51,10 +51,11 @@ describe(
       return db;
     };
 
-    /** Ends the server's side of every session that runs a text like, or is in a transaction where it was the last, `pattern`; waits until there is one. */
+    /** Ends the server's side of every session that runs a text like, was left in a transaction by it, or listens, `pattern`; waits until there is one. */
     const terminate = async (pattern: string): Promise<void> => {
-      const text = `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE $1 AND pid <> pg_backend_pid() AND state <> 'idle' AND datname = current_database()`;
-      while ((await admin.query(text, [pattern])).rowCount === 0);
+      const text = `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE $1 AND pid <> pg_backend_pid() AND (state <> 'idle' OR query LIKE 'LISTEN%') AND datname = current_database()`;
+      for (let tries = 0; (await admin.query(text, [pattern])).rowCount === 0; tries++)
+        assert.ok(tries < 10_000, `no session is at ${pattern}`);
     };
 
     it('is refused with the reason when the server cannot be reached', async () => {
