@@ -3,7 +3,7 @@ import { Problem } from '../errors.js';
 import type { NewEvent } from '../event-log/new-event.js';
 import type { Service } from '../lifecycle.js';
 import { DrainTime } from './drain-time.js';
-import { FairQueue } from './fair-queue.js';
+import { FairQueue, turnCost } from './fair-queue.js';
 import type { GroupCommitOptions, StoredOrRefused } from './group-commit.js';
 import { QueueRoom } from './queue-room.js';
 import { overloaded, shuttingDown } from './refusals.js';
@@ -25,6 +25,8 @@ interface Entry {
   readonly reject: (refused: Problem) => void;
 }
 
+/** What an org may have written in its turn. A larger batch has several. */
+const turnBytes = 64 * 1024;
 /** What an event costs in memory besides its part of the body, roughly. */
 const eventBytes = 1_024;
 
@@ -83,7 +85,7 @@ export class AtomicCommit implements Service {
       const entry = {
         org: events[0]?.org ?? '',
         bytes,
-        cost: bytes,
+        cost: turnCost * (bytes / turnBytes),
         enqueuedAtMs: this.#options.clock.monotonic(),
         events,
         resolve,

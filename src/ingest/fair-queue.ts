@@ -40,8 +40,6 @@ export class FairQueue<T extends Waiting> {
   readonly #room: QueueRoom;
   #bytes = 0;
   #items = 0;
-  #lastOrg = '';
-  #changedOrgAtMs = -Infinity;
 
   constructor(room: QueueRoom) {
     this.#room = room;
@@ -62,10 +60,7 @@ export class FairQueue<T extends Waiting> {
     const queue = this.#queues.get(item.org);
     const holdsLittle = (queue?.bytes ?? 0) < littleShareMax * bytesMax;
     if (!holdsLittle && taken + item.bytes > floodShareMax * bytesMax) return false;
-    if (item.org !== this.#lastOrg) {
-      this.#lastOrg = item.org;
-      this.#changedOrgAtMs = item.enqueuedAtMs;
-    }
+    this.#room.came(item.org, item.enqueuedAtMs);
     if (queue === undefined) {
       const { bytes, cost } = item;
       this.#queues.set(item.org, { items: [item], head: 0, credit: 0, bytes, cost });
@@ -78,11 +73,6 @@ export class FairQueue<T extends Waiting> {
     this.#room.add(item.bytes);
     this.#items++;
     return true;
-  }
-
-  /** Whether items of more than one org have come since then. */
-  isSharedSince(sinceMs: number): boolean {
-    return this.#changedOrgAtMs >= sinceMs;
   }
 
   /** How many turns it takes until all that waits of this org has left. */
@@ -102,13 +92,13 @@ export class FairQueue<T extends Waiting> {
   }
 
   /**
-   * The next batch: at most `itemsMax` items and, but for a single larger one, `bytesMax` bytes, and of each org no more than in one turn if
-   * `inOneTurn`. Orgs left waiting come first next time.
+   * The next batch: at most `itemsMax` items and, but for a single larger one, `bytesMax` bytes, and of each org no more than
+   * in `turnsMax` turns. Orgs left waiting come first next time.
    */
-  take(itemsMax: number, bytesMax: number, inOneTurn = false): T[] {
+  take(itemsMax: number, bytesMax: number, turnsMax = Infinity): T[] {
     const batch: T[] = [];
     let bytes = 0;
-    let turns = inOneTurn ? this.#queues.size : Infinity;
+    let turns = turnsMax * this.#queues.size;
     while (this.#items > 0) {
       for (const [org, queue] of this.#queues) {
         // What costs more than a turn has several.

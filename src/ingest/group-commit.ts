@@ -53,12 +53,15 @@ const sharedEntryBytes = 1_024;
  */
 const requestCost = 16_384;
 const sharedCost = 1_024;
-/** For so long after events of several orgs have come, none of them gets more than its turn of a batch, lest the others wait for it. */
-const sharedMs = 30_000;
+/** For so long after events of several orgs have come, none of them gets more than its turns of a batch, lest the others wait for it. */
+const sharedMs = 2_000;
+/** A commit that takes longer than this has room for more turns: what they cost the event loop is little beside it. */
+const turnMs = 5;
 
 export class GroupCommit implements Service {
   readonly name = 'group commit';
   readonly #options: GroupCommitOptions;
+  readonly #room: QueueRoom;
   readonly #queue: FairQueue<Entry>;
   readonly #drain: DrainTime;
   #writing: Promise<void> | null = null;
@@ -67,7 +70,8 @@ export class GroupCommit implements Service {
 
   constructor(options: GroupCommitOptions) {
     this.#options = options;
-    this.#queue = new FairQueue(options.room ?? new QueueRoom(options.queueBytesMax));
+    this.#room = options.room ?? new QueueRoom(options.queueBytesMax);
+    this.#queue = new FairQueue(this.#room);
     this.#drain = new DrainTime(options.clock, options.queueAgeMsMax);
   }
 
@@ -158,13 +162,15 @@ export class GroupCommit implements Service {
     return Math.max(items / this.#options.batchEventsMax(), bytes / this.#options.batchBytesMax);
   }
 
-  /** Batches that hold no more than a turn of what waits of this org. */
+  /** Batches that it takes until what waits of this org has left in its turns. */
   #turns(org: string): number {
-    return this.#isShared() ? this.#queue.turnsOf(org) : 0;
+    return this.#queue.turnsOf(org) / this.#turnsMax();
   }
 
-  #isShared(): boolean {
-    return this.#queue.isSharedSince(this.#options.clock.monotonic() - sharedMs);
+  /** How many turns an org has in a batch. */
+  #turnsMax(): number {
+    if (!this.#room.isSharedSince(this.#options.clock.monotonic() - sharedMs)) return Infinity;
+    return Math.max(1, Math.floor(this.#drain.msFor(1) / turnMs));
   }
 
   /** Told to come again when all that waits now is gone, and the batch that is being written. */
@@ -181,7 +187,7 @@ export class GroupCommit implements Service {
     let settle: (() => void) | null = null;
     while (this.#queue.size > 0) {
       const { batchEventsMax, batchBytesMax } = this.#options;
-      const batch = this.#queue.take(batchEventsMax(), batchBytesMax, this.#isShared());
+      const batch = this.#queue.take(batchEventsMax(), batchBytesMax, this.#turnsMax());
       const storing = this.#store(batch);
       // Answers to the batch before are rendered while the storage is already at work on this one.
       if (settle !== null) setImmediate(settle);

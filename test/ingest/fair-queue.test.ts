@@ -18,7 +18,7 @@ const adding = fc.record({ kind: fc.constant('add' as const), org: fc.constantFr
 const taking = fc.record({
   kind: fc.constant('take' as const),
   itemsMax: fc.integer({ min: 1, max: 40 }),
-  inOneTurn: fc.boolean(),
+  turnsMax: fc.constantFrom(1, 2, Infinity),
   bytesMax: fc.integer({ min: 1, max: 8 * turnCost }),
 });
 const expiring = fc.record({ kind: fc.constant('expire' as const), ageMs: fc.integer({ min: 0, max: 60 }) });
@@ -51,7 +51,7 @@ describe('the fair queue', () => {
             assert.equal(queue.add(item), fits);
             if (fits) waiting.push(item);
           } else if (step.kind === 'take') {
-            const batch = queue.take(step.itemsMax, step.bytesMax, step.inOneTurn);
+            const batch = queue.take(step.itemsMax, step.bytesMax, step.turnsMax);
             assert.ok(batch.length <= step.itemsMax);
             assert.ok(batch.length === 1 || sum(batch) <= step.bytesMax);
             assert.ok(batch.length > 0 || waiting.length === 0);
@@ -89,21 +89,21 @@ describe('the fair queue', () => {
       takenBefore: fc.integer({ min: 0, max: 20 }),
       itemsMax: fc.integer({ min: 1, max: 1_000 }),
       bytesMax: fc.integer({ min: 1, max: 10 * turnCost }),
-      inOneTurn: fc.boolean(),
+      turnsMax: fc.constantFrom(1, 2, Infinity),
     });
     fc.assert(
-      fc.property(flood, ({ floods, bytes, takenBefore, itemsMax, bytesMax: batchBytesMax, inOneTurn }) => {
+      fc.property(flood, ({ floods, bytes, takenBefore, itemsMax, bytesMax: batchBytesMax, turnsMax }) => {
         const queue = new FairQueue<Item>(new QueueRoom(Infinity));
         for (const [org, size] of floods.entries()) {
           for (let number = 0; number * size < 60 * turnCost; number++) {
             queue.add({ org: `flood ${org}`, bytes: size, cost: size, enqueuedAtMs: 0, number });
           }
         }
-        for (let i = 0; i < takenBefore; i++) queue.take(itemsMax, batchBytesMax, inOneTurn);
+        for (let i = 0; i < takenBefore; i++) queue.take(itemsMax, batchBytesMax, turnsMax);
         queue.add({ org: 'single', bytes, cost: bytes, enqueuedAtMs: 0, number: 0 });
         const ahead = new Map<string, number>();
         for (;;) {
-          const batch = queue.take(itemsMax, batchBytesMax, inOneTurn);
+          const batch = queue.take(itemsMax, batchBytesMax, turnsMax);
           const own = batch.findIndex(({ org }) => org === 'single');
           for (const item of own === -1 ? batch : batch.slice(0, own)) {
             ahead.set(item.org, (ahead.get(item.org) ?? 0) + item.bytes);
@@ -126,25 +126,28 @@ describe('the fair queue', () => {
       for (const org of ['a', 'b']) queue.add({ org, bytes: 1, cost, enqueuedAtMs: 0, number });
     }
     const orgsOf = (items: readonly Item[]): string => items.map(({ org }) => org).join('');
-    assert.equal(orgsOf(queue.take(100, 100, true)), 'aaaabbbb');
-    assert.equal(orgsOf(queue.take(2, 100, true)), 'aa');
-    assert.equal(orgsOf(queue.take(100, 100, true)), 'aabbbb');
+    assert.equal(orgsOf(queue.take(100, 100, 1)), 'aaaabbbb');
+    assert.equal(orgsOf(queue.take(2, 100, 1)), 'aa');
+    assert.equal(orgsOf(queue.take(100, 100, 1)), 'aabbbb');
     assert.equal(orgsOf(queue.take(100, 100)), 'aabb');
     queue.add({ org: 'large', bytes: 1, cost: 5 * turnCost, enqueuedAtMs: 0, number: 0 });
-    assert.equal(queue.take(100, 100, true).length, 1);
+    assert.equal(queue.take(100, 100, 1).length, 1);
   });
 
-  it('knows whether several orgs have come of late, and how many turns one of them needs', () => {
-    const queue = new FairQueue<Item>(new QueueRoom(Infinity));
-    const add = (org: string, enqueuedAtMs: number) =>
-      queue.add({ org, bytes: 1, cost: turnCost / 2, enqueuedAtMs, number: 0 });
-    add('a', 10);
-    add('b', 20);
-    add('b', 30);
-    assert.equal(queue.isSharedSince(20), true);
-    assert.equal(queue.isSharedSince(21), false);
+  it('knows how many turns an org needs; its room, whether several orgs have come of late to any queue of it', () => {
+    const room = new QueueRoom(Infinity);
+    const [queue, beside] = [new FairQueue<Item>(room), new FairQueue<Item>(room)];
+    const add = (to: FairQueue<Item>, org: string, enqueuedAtMs: number) =>
+      to.add({ org, bytes: 1, cost: turnCost / 2, enqueuedAtMs, number: 0 });
+    add(queue, 'a', 10);
+    // The first is no change.
+    assert.equal(room.isSharedSince(0), false);
+    add(beside, 'b', 20);
+    add(beside, 'b', 30);
+    assert.equal(room.isSharedSince(20), true);
+    assert.equal(room.isSharedSince(21), false);
     assert.deepEqual(
-      ['a', 'b', 'c'].map((org) => queue.turnsOf(org)),
+      ['a', 'b', 'c'].map((org) => queue.turnsOf(org) + beside.turnsOf(org)),
       [0.5, 1, 0],
     );
   });

@@ -21,10 +21,26 @@ export const positionJumpMax = 2 ** 30;
 const forgetStatement = {
   name: 'epochs_forget_run',
   // In the order in which every batch takes its locks.
-  text: 'UPDATE heads SET server_run = NULL WHERE org IN (SELECT org FROM heads ORDER BY org FOR UPDATE)',
+  text: `
+    UPDATE heads SET server_run = NULL WHERE org IN (SELECT org FROM heads WHERE org > $1 ORDER BY org LIMIT $2 FOR UPDATE)
+    RETURNING org`,
 };
 
-/** From now on the next batch of each org raises its epoch, whatever the server says of itself. Returns how many orgs there are. */
+/** So many heads are held at once, so that no batch waits long. */
+const forgottenAtOnce = 500;
+
+/**
+ * From now on the next batch of each org raises its epoch, whatever the server says of itself. Returns how many orgs there are. Beside batches that store
+ * it takes its turns, a few orgs a transaction; ended in the middle, it is called again.
+ */
 export async function raiseAllEpochs(database: Database): Promise<number> {
-  return (await database.query({ role: 'ingest' }, forgetStatement)).rowCount;
+  for (let [orgs, after] = [0, '0']; ;) {
+    const { rows } = await database.query<{ org: string }>({ role: 'ingest' }, forgetStatement, [
+      after,
+      forgottenAtOnce,
+    ]);
+    orgs += rows.length;
+    if (rows.length < forgottenAtOnce) return orgs;
+    after = rows.map(({ org }) => org).reduce((a, b) => (Number(a) > Number(b) ? a : b));
+  }
 }

@@ -39,12 +39,12 @@ const reserveStatement = {
   text: `
     WITH run AS MATERIALIZED (SELECT sluice_server_run() AS id)
     UPDATE heads AS h
-    SET position = h.position + b.events + CASE WHEN ${isOtherRun} THEN (random() * ${positionJumpMax})::bigint ELSE 0 END,
+    SET position = h.position + b.events + CASE WHEN ${isOtherRun} THEN b.jump ELSE 0 END,
         epoch = CASE WHEN ${isOtherRun} THEN GREATEST(h.epoch + 1, $5::integer) ELSE h.epoch END,
         server_run = (SELECT id FROM run),
         received_at = GREATEST(h.received_at, $3::timestamptz),
         day = GREATEST(h.day, $4::integer)
-    FROM unnest($1::bigint[], $2::integer[]) AS b (org, events)
+    FROM unnest($1::bigint[], $2::integer[], $6::bigint[]) AS b (org, events, jump)
     WHERE h.org = b.org
     RETURNING h.org, h.epoch, h.position - b.events + 1 AS first, h.day, h.received_at, pg_current_xact_id()::text AS xid,
       -- Held to its value until the commit, so that the receipt stays true if the operator changes it meanwhile.
@@ -66,6 +66,7 @@ export async function reserve(
     new Date(nowMs).toISOString(),
     Math.floor(nowMs / 86_400_000),
     epochFloor(nowMs),
+    shares.map(() => Math.floor(Math.random() * positionJumpMax)),
   ]);
   const byOrg = new Map<string, Reservation>();
   for (const row of rows) {
