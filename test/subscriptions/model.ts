@@ -6,6 +6,8 @@ export type Status = 'pending' | 'leased' | 'dead' | 'delivered';
 export const wantsAll = (): boolean => true;
 
 export interface ModelEvent {
+  /** A restart of the engine raises it. */
+  readonly epoch: number;
   readonly position: number;
   readonly day: number;
   readonly type: string;

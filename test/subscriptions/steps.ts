@@ -91,6 +91,7 @@ const appended = fc
         model.lastPosition = place.position;
         const { version } = model;
         model.events.push({
+          epoch: place.epoch,
           position: place.position,
           day: place.day,
           receivedAtMs,
@@ -144,7 +145,7 @@ const acknowledged = fc
       const results = await acknowledge(real.database, real.org, 0, addresses);
       const expected = addresses.map((address) => {
         const event = model.events.find(({ position }) => position === address.position);
-        const exists = event !== undefined && address.epoch === 1 && address.day === event.day;
+        const exists = event !== undefined && address.epoch === event.epoch && address.day === event.day;
         return exists ? model.acknowledge(event) : 'unknown';
       });
       assert.deepEqual(results, expected);
@@ -156,13 +157,15 @@ function addressOf(model: Model, kind: AddressKind, at: number): AcknowledgedAdd
   const head = model.lastPosition;
   const event = model.events[at % Math.max(1, model.events.length)];
   if (kind === 'above' || event === undefined) return { epoch: 1, position: head + 1 + at + gapsAtEndMax, day };
-  const { position } = event;
-  if (kind === 'wrong epoch') return { epoch: 2, position, day: event.day };
-  if (kind === 'wrong day') return { epoch: 1, position, day: event.day + 1 };
-  if (kind === 'event') return { epoch: 1, position, day: event.day };
+  const { epoch, position } = event;
+  if (kind === 'wrong epoch') return { epoch: epoch + 1, position, day: event.day };
+  if (kind === 'wrong day') return { epoch, position, day: event.day + 1 };
+  if (kind === 'event') return { epoch, position, day: event.day };
   const taken = new Set(model.events.map((other) => other.position));
-  const gaps = Array.from({ length: head }, (_, i) => i + 1).filter((candidate) => !taken.has(candidate));
-  return { epoch: 1, position: gaps[at % Math.max(1, gaps.length)] ?? 0, day: event.day };
+  // A gap may be a thousand million positions wide: its ends will do.
+  const beside = model.events.flatMap((other) => [other.position - 1, other.position + 1]);
+  const gaps = beside.filter((candidate) => candidate > 0 && candidate <= head && !taken.has(candidate));
+  return { epoch, position: gaps[at % Math.max(1, gaps.length)] ?? 0, day: event.day };
 }
 
 /** Above the last stored event there may be gaps, which no id names; so many positions further lies nothing at all. */
@@ -186,7 +189,7 @@ function pick(model: Model, picks: readonly number[]): ModelEvent[] {
 }
 
 const addressesOf = (events: readonly ModelEvent[]): AcknowledgedAddress[] =>
-  events.map(({ position, day }) => ({ epoch: 1, position, day }));
+  events.map(({ epoch, position, day }) => ({ epoch, position, day }));
 
 const delay = fc.constantFrom(0, 0, 3, 20);
 let waits = 0;
