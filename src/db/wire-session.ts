@@ -40,8 +40,9 @@ export class WireSession {
   #failure: Error | undefined;
   #statementsForgotten = false;
   #onCommitWarning: Scope['onCommitWarning'];
+  /** Statements that are sent, or wait to be, and have no answer. */
   #unanswered = 0;
-  /** Of the statements without an answer, those sent before COMMIT. */
+  /** Those of them that came before COMMIT. */
   #aheadOfCommit = 0;
   #corked = false;
   #inEachTransaction: readonly string[] = [];
@@ -207,6 +208,8 @@ export class WireSession {
 
   /** Sends something and waits for its answer, under the stall limit. `ifBroken` is the kind of error when the session breaks. */
   async #step(ifBroken: 'unavailable' | 'outcome_unknown', query: WireQuery): Promise<pg.QueryResult> {
+    // Before it may have to wait for a COPY: a COMMIT behind it must know that this is ahead. If it is never sent, the session is broken.
+    this.#unanswered++;
     if (this.#copying !== null) await this.#copying;
     // What was never sent has no unknown outcome.
     if (this.#failure !== undefined) throw toStorageError(this.#failure, 'unavailable');
@@ -228,7 +231,6 @@ export class WireSession {
   }
 
   #ask(query: WireQuery): Promise<pg.QueryResult> {
-    this.#unanswered++;
     return new Promise((resolve, reject) => {
       let isAnswered = false;
       // With a callback, because that is called at once, before `pg` looks at the message after this answer.

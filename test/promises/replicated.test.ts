@@ -3,12 +3,15 @@ import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
 import { Client as Superuser } from 'pg';
+import { systemClock } from '../../src/clock.js';
 import type { Database } from '../../src/db/database.js';
+import { transactionSetup } from '../../src/db/session-settings.js';
 import type { Durability } from '../../src/db/sql/durability.js';
+import { WireSession } from '../../src/db/wire-session.js';
 import { appendBatch } from '../../src/event-log/append.js';
 import { newEvent, openTestLog } from '../support/event-log.js';
 import type { TestLog } from '../support/event-log.js';
-import { intercept } from '../support/log.js';
+import { asOwner, intercept } from '../support/log.js';
 import type { PostgresServer } from '../support/postgres-server.js';
 import { startOwnPostgresServer, startStandby } from '../support/postgres-server.js';
 
@@ -46,16 +49,17 @@ describe('with a synchronous standby', { skip }, () => {
     await superuser.query('SELECT pg_reload_conf()');
     while ((await superuser.query(`SHOW ${name}`)).rows[0][name] !== value) await pause(10);
   };
-  const level = async (database: Database | undefined = log?.database): Promise<Durability> => {
+  const level = async (database = log?.database, orgs: readonly string[] = [org]): Promise<Durability> => {
     assert.ok(database);
-    return (await appendBatch(database, [newEvent(org, '1')], Date.now())).durability;
+    const batch = orgs.map((one) => newEvent(one, '1'));
+    return (await appendBatch(database, batch, Date.now())).durability;
   };
   const untilReplicated = async (): Promise<void> => {
     while ((await level()) !== 'replicated') await pause(200);
   };
   /** Ends the wait for the standby of a batch, once it waits. */
-  const cancelled = async (database: Database): Promise<Durability> => {
-    const waiting = level(database);
+  const cancelled = async (database: Database, orgs?: readonly string[]): Promise<Durability> => {
+    const waiting = level(database, orgs);
     const text = `SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'`;
     while ((await superuser.query(text)).rowCount === 0) await pause(20);
     return waiting;
@@ -110,6 +114,37 @@ describe('with a synchronous standby', { skip }, () => {
     assert.equal(await level(), 'replicated');
   });
 
+  it('nor is it through a pooler, where COPY waits for the server, with events on two days', async (t) => {
+    assert.ok(standby && log);
+    const { database } = log;
+    const [today = '', tomorrow = ''] = await log.addOrgs(2);
+    await asOwner(database, `UPDATE heads SET day = day + 1 WHERE org = ${tomorrow}`);
+    const session = await openPooled(superuser.database);
+    t.after(() => session.end());
+    const targets: string[] = [];
+    const pooled: Database = {
+      ...intercept(database, (statement, values, real) => real(statement, values)),
+      transaction: (scope, work) =>
+        session.transaction(scope, (tx) => {
+          const copyIn = (target: string, rows: Buffer): Promise<number> => {
+            targets.push(target);
+            return tx.copyIn(target, rows);
+          };
+          return work({ query: tx.query.bind(tx), script: tx.script.bind(tx), copyIn });
+        }),
+    };
+    assert.equal(await level(pooled, [today, tomorrow]), 'replicated');
+    assert.equal(new Set(targets).size, 2, `it was to be written to two days: ${targets.join()}`);
+    const receiver = await walReceiver(standby);
+    process.kill(receiver, 'SIGSTOP');
+    try {
+      assert.equal(await cancelled(pooled, [today, tomorrow]), 'fsync');
+    } finally {
+      process.kill(receiver, 'SIGCONT');
+    }
+    assert.equal(await level(pooled, [today, tomorrow]), 'replicated');
+  });
+
   it('the next receipt is weaker when the standby settings are emptied, also in the middle of a batch', async () => {
     assert.ok(log);
     const emptied = intercept(log.database, async (statement, values, real) => {
@@ -135,6 +170,15 @@ describe('with a synchronous standby', { skip }, () => {
     assert.equal(await level(), 'fsync');
   });
 });
+
+/** A session of the primary that is used as if a pooler were in between. */
+async function openPooled(database: string | undefined): Promise<WireSession> {
+  assert.ok(primary !== null && database !== undefined);
+  const config = { connectionString: primary.url(database) };
+  const session = await WireSession.open(config, { clock: systemClock, stallMsMax: 15_000 });
+  session.beginEachWith(transactionSetup);
+  return session;
+}
 
 /** The process of a standby that takes what its primary writes. */
 async function walReceiver(standby: PostgresServer): Promise<number> {
