@@ -49,12 +49,14 @@ export async function listAll(client: Client, query: Record<string, string> = {}
   return { data, pages };
 }
 
-/** Resolves when exactly this many receivers wait on a node, as its own metrics say. */
+/** Resolves when exactly this many receivers wait on a node, as its own metrics say; rejects after a minute. */
 export async function untilWaiting(address: string, count: number): Promise<void> {
   const admin = new Client(address, adminToken);
-  for (;;) {
+  const giveUpAtMs = performance.now() + 60_000;
+  while (performance.now() < giveUpAtMs) {
     const { text } = await admin.get('/metrics');
     if (new RegExp(`^sluice_inbox_waiters ${count}$`, 'm').test(text)) return;
     await pause(5);
   }
+  throw new Error(`there were never ${count} receivers that wait at ${address}`);
 }
