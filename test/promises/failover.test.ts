@@ -46,11 +46,14 @@ it('loses nothing acknowledged as replicated when the standby is promoted under 
   const before = traffic.receipts(50);
   const sending = Promise.all(nodes.map((node) => traffic.sendUntilGone(node, clients, stop.signal)));
   await Promise.race([before, sending]);
+  const told = traffic.sendings.flatMap(({ receipts }) => receipts.map(({ durability }) => durability));
   await primary.kill('SIGKILL');
   await sql(standby, 'SELECT pg_promote()');
   await Promise.race([traffic.receipts(50), sending]);
   stop.abort();
   await sending;
+  assert.ok(told.length >= 50, `${told.length} receipts before the primary died`);
+  assert.deepEqual(new Set(told), new Set(['replicated']), 'what the receipts said before the primary died');
   for (const address of addresses) {
     while ((await new Client(address, null).get('/readyz')).status !== 200) await pause(50);
   }

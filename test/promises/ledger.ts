@@ -4,6 +4,8 @@ export interface Receipt {
   readonly status: number;
   readonly id: string;
   readonly receivedAt: string;
+  /** Where the client noted it. */
+  readonly durability?: string;
 }
 
 /** One event as its client knows it. */

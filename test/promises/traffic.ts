@@ -136,7 +136,7 @@ async function send(client: Client, sending: Sending): Promise<boolean> {
   }
   const { status, json, text, headers } = answer;
   if (status === 201 || status === 200) {
-    sending.receipts.push({ status, id: json.id, receivedAt: json.received_at });
+    sending.receipts.push({ status, id: json.id, receivedAt: json.received_at, durability: json.durability });
   } else if (status !== 503 || !(Number(headers.get('retry-after')) >= 1)) {
     throw new Error(`${sending.token} was answered ${status}, Retry-After ${headers.get('retry-after')}: ${text}`);
   } else if (json?.code === 'outcome_unknown') {
