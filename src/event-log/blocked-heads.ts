@@ -2,8 +2,11 @@ import type { Clock } from '../clock.js';
 import type { Database } from '../db/database.js';
 import { endHeadBlockers } from '../db/sql/blocked-heads.js';
 
-/** A batch that takes this long may be waiting for a head. Well above what a batch takes, and below the 1 s that it may wait for a lock. */
-const lookMs = 500;
+/**
+ * A batch that takes this long may be waiting for a head. Above what a batch takes, as a look costs a statement of 1 or 2 ms; and so short that there are
+ * several in the 1 s that a batch may wait for a lock, or the next chance would be a second later.
+ */
+const lookMs = 250;
 /** A head is held from a batch's reserve to its commit: milliseconds. */
 const heldMsMax = 3_000;
 
