@@ -2,11 +2,17 @@
 import { randomBytes } from 'node:crypto';
 import { systemClock } from '../../src/clock.js';
 import type { Database } from '../../src/db/database.js';
+import { Problem } from '../../src/errors.js';
 import { BatchOutcomeUnknown } from '../../src/event-log/append.js';
 import { BlockedHeads } from '../../src/event-log/blocked-heads.js';
 import type { LogPlace } from '../../src/event-log/list.js';
+import type { NewEvent } from '../../src/event-log/new-event.js';
 import { readTail } from '../../src/event-log/tail.js';
+import type { StoredOrRefused } from '../../src/ingest/group-commit.js';
+import { IngestLanes } from '../../src/ingest/ingest-lanes.js';
+import { storeAtomic } from '../../src/ingest/store-atomic.js';
 import { storeBatch } from '../../src/ingest/store-batch.js';
+import type { StoreBatchOptions } from '../../src/ingest/store-batch.js';
 import { acknowledgeLease } from '../../src/subscriptions/acknowledge.js';
 import { receive } from '../../src/subscriptions/receive.js';
 import { newEvent } from '../support/event-log.js';
@@ -68,25 +74,73 @@ export class Written {
   }
 }
 
-/** Writes random batches, one after the other, until `isDone`. */
-export async function writeBatches(
-  database: Database,
-  pickOrg: () => string,
-  random: Random,
-  written: Written,
-  isDone: () => boolean,
-): Promise<void> {
-  const onFailure = (error: unknown): void => written.failed(error);
-  const options = {
-    database,
-    clock: systemClock,
-    blockedHeads: new BlockedHeads(database, systemClock, () => {}, onFailure),
-    outcomeWaitMsMax: 8_000,
-    onStored: () => {},
-    onFailure,
-  };
-  while (!isDone()) {
-    const batch = Array.from({ length: 1 + random.int(batchEventsMax) }, () => {
+/** What one node stores with: as many lanes as its database has connections for them, and atomic batches beside them. */
+export class Writers {
+  readonly #written: Written;
+  readonly #pickOrg: () => string;
+  readonly #random: Random;
+  readonly #storing: StoreBatchOptions;
+  readonly #lanes: IngestLanes;
+  #batches = 0;
+  /** Of the lanes, at most. */
+  batchesAtOnce = 0;
+  atomicBatches = 0;
+
+  constructor(database: Database, lanes: number, written: Written, pickOrg: () => string, random: Random) {
+    const onFailure = (error: unknown): void => written.failed(error);
+    this.#written = written;
+    this.#pickOrg = pickOrg;
+    this.#random = random;
+    this.#storing = {
+      database,
+      clock: systemClock,
+      blockedHeads: new BlockedHeads(database, systemClock, () => {}, onFailure),
+      outcomeWaitMsMax: 8_000,
+      onStored: () => {},
+      onFailure,
+    };
+    this.#lanes = new IngestLanes(lanes, {
+      clock: systemClock,
+      store: (batch) => this.#store(batch),
+      batchEventsMax: () => batchEventsMax,
+      batchBytesMax: 2 ** 20,
+      queueBytesMax: 2 ** 26,
+      queueAgeMsMax: 60_000,
+    });
+  }
+
+  start(): Promise<void> {
+    return this.#lanes.start();
+  }
+
+  stop(): Promise<void> {
+    return this.#lanes.stop();
+  }
+
+  /** Sends some events of any orgs at once, each to its lane, and when all are answered the next ones, until `isDone`. */
+  async writeEvents(isDone: () => boolean): Promise<void> {
+    while (!isDone()) {
+      const events = this.#newEvents(this.#pickOrg);
+      await Promise.all(events.map((event) => this.#write([event], async () => [await this.#lanes.add(event)])));
+    }
+  }
+
+  /** Stores one atomic batch after the other, each of one org, until `isDone`. */
+  async writeAtomic(isDone: () => boolean): Promise<void> {
+    while (!isDone()) {
+      const org = this.#pickOrg();
+      const batch = this.#newEvents(() => org);
+      await this.#write(batch, async () => {
+        const results = await storeAtomic(this.#storing, batch);
+        if (results.every((result) => 'appended' in result)) this.atomicBatches++;
+        return results;
+      });
+    }
+  }
+
+  #newEvents(pickOrg: () => string): NewEvent[] {
+    const random = this.#random;
+    return Array.from({ length: 1 + random.int(batchEventsMax) }, () => {
       const payload = `"${randomBytes(9).toString('base64url')}"`;
       // Few dedup ids, so that nodes want the same one at the same moment.
       const isShared = random.chance(0.1);
@@ -94,10 +148,26 @@ export async function writeBatches(
         ? newEvent(pickOrg(), '"shared"', `id ${random.int(50)}`, 'shared')
         : newEvent(pickOrg(), payload, random.chance(0.3) ? payload : null, storedType);
     });
-    const newest = batch.map(({ org }) => written.newestOf(org));
-    const results = await storeBatch(options, batch);
+  }
+
+  async #store(batch: readonly NewEvent[]): Promise<readonly StoredOrRefused[]> {
+    this.batchesAtOnce = Math.max(this.batchesAtOnce, ++this.#batches);
+    try {
+      return await storeBatch(this.#storing, batch);
+    } finally {
+      this.#batches--;
+    }
+  }
+
+  async #write(events: readonly NewEvent[], store: () => Promise<readonly StoredOrRefused[]>): Promise<void> {
+    const written = this.#written;
+    const newest = events.map(({ org }) => written.newestOf(org));
+    const results = await store().catch((error: unknown) => {
+      if (!(error instanceof Problem)) throw error;
+      return events.map(() => ({ refused: error }));
+    });
     for (const [i, result] of results.entries()) {
-      const { org, payload } = batch[i] as (typeof batch)[number];
+      const { org, payload } = events[i] as NewEvent;
       if ('refused' in result) {
         if (result.refused.cause instanceof BatchOutcomeUnknown) written.addOpen(payload.toString());
       } else if (result.appended.kind === 'stored') {

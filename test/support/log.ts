@@ -14,17 +14,17 @@ import type { TestStorage } from './storage.js';
 export const dayMs = 86_400_000;
 
 /** The database of a storage without a node: migrated, with partitions around the clock's today. */
-export async function openLog(storage: TestStorage, clock: Clock = systemClock): Promise<Database> {
-  const database = await openDatabase(storage, clock);
+export async function openLog(storage: TestStorage, clock: Clock = systemClock, ingestLanes = 1): Promise<Database> {
+  const database = await openDatabase(storage, clock, ingestLanes);
   await migrate(database, () => {});
   await ensurePartitions(database, clock);
   return database;
 }
 
-/** The database of a storage as it is. */
-export function openDatabase({ config }: TestStorage, clock: Clock = systemClock): Promise<Database> {
+/** The database of a storage as it is. On PostgreSQL it has that many connections for ingest; the embedded engine has one. */
+export function openDatabase({ config }: TestStorage, clock: Clock = systemClock, ingestLanes = 1): Promise<Database> {
   const { dataDir, databaseUrl } = config;
-  if (databaseUrl !== null) return openPostgres({ url: databaseUrl, clock, onLog: () => {} });
+  if (databaseUrl !== null) return openPostgres({ url: databaseUrl, clock, ingestLanes, onLog: () => {} });
   const onLockLost = (reason: string): never => {
     throw new Error(reason);
   };
