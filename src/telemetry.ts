@@ -39,6 +39,7 @@ export interface Gauges {
   readonly sessionsInUse: () => number;
   readonly sessionsWaiting: () => number;
   readonly sessionSeconds: () => number;
+  /** Never falls. */
   readonly sessionsRefused: () => number;
 }
 
@@ -207,11 +208,15 @@ export function registerGauges({ registry }: Telemetry, gauges: Gauges): void {
     gauges.sessionSeconds,
     'average',
   );
-  gauge(
-    'sluice_db_sessions_refused',
-    'Callers refused since the start, since they would wait too long.',
-    gauges.sessionsRefused,
-  );
+  const refused: Counter = new Counter({
+    name: 'sluice_db_sessions_refused_total',
+    help: 'Callers refused, since they would wait too long for a database session.',
+    registers: [registry],
+    collect() {
+      refused.reset();
+      refused.inc(gauges.sessionsRefused());
+    },
+  });
 }
 
 /** Returns what a task of maintenance is told of, once it is done. */
