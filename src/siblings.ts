@@ -1,6 +1,6 @@
 /**
  * What the processes of one node tell each other, always through the one that started them. Nothing that is stored depends on it: a message that is
- * lost costs an org's limit a moment of precision, or a scrape.
+ * lost costs an org's limit a moment of precision, or a scrape; a worker of which none comes any more is taken for one that hangs.
  */
 import type { Registry } from 'prom-client';
 import type { Clock } from './clock.js';
@@ -34,6 +34,8 @@ export interface Siblings {
 /** From a worker to the process that started it. */
 export type ToPrimary =
   | { readonly kind: 'ready'; readonly address: string }
+  /** Said every beat, whatever else is. */
+  | { readonly kind: 'alive' }
   | { readonly kind: 'scrape' }
   | { readonly kind: 'metrics'; readonly scrape: number; readonly metrics: Metrics }
   | { readonly kind: 'spent'; readonly spent: readonly Spent[] };
@@ -46,6 +48,8 @@ export type ToWorker =
   | { readonly kind: 'scraped'; readonly text: string | null }
   | { readonly kind: 'spent'; readonly spent: readonly Spent[] };
 
+/** How often a worker that serves says that it is alive, and its primary looks whether it did. */
+export const beatMsDefault = 2_000;
 /** Longer than a primary waits for its workers. */
 export const scrapeMsMax = 4_000;
 /** What is granted in this time can be granted twice. Shorter costs messages: each is passed on to every other worker. */

@@ -17,6 +17,7 @@ export async function runPrimary(
   notices: readonly string[],
   prepare: Prepare,
   module: string,
+  beatMs: number,
 ): Promise<void> {
   const log = createLogger(config.logLevel);
   exitOnUnexpected(log);
@@ -30,6 +31,7 @@ export async function runPrimary(
 
   const workers = new WorkerPool({
     count: config.workers,
+    beatMs,
     clock: systemClock,
     log,
     onGivenUp: (end) => {

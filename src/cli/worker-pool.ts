@@ -10,6 +10,8 @@ import { Restarts } from './restarts.js';
 
 export interface WorkerPoolOptions {
   readonly count: number;
+  /** Milliseconds between two signs of life of a worker. */
+  readonly beatMs: number;
   readonly clock: Clock;
   readonly log: Logger;
   /** They end again and again; told how the last one did. The pool starts none any more. */
@@ -32,10 +34,17 @@ interface Member {
   readonly cancelReadyLimit: () => void;
   /** Null until it serves. */
   readyAtMs: number | null;
+  /** Looks since anything was heard of it. */
+  silentLooks: number;
 }
 
 /** The longest start: beyond it a worker is taken for one that ended. */
 const readyMsMax = 120_000;
+/**
+ * After so many looks, one a beat, without a word from it a worker that serves is taken for one that hangs: half a minute. Looks are counted, not time: while
+ * this process itself is stopped, starved or asleep with its machine it does not look, and the one look that comes late counts for no more than another.
+ */
+const silentLooksMax = 15;
 
 export class WorkerPool {
   readonly #options: WorkerPoolOptions;
@@ -73,6 +82,7 @@ export class WorkerPool {
         if (this.#serving().length === this.#options.count) resolve(address);
       };
       this.#fork();
+      this.#look();
     });
   }
 
@@ -105,6 +115,7 @@ export class WorkerPool {
       spent: new SpentOutbox(clock, (spent) => send(worker, { kind: 'spent', spent })),
       cancelReadyLimit: clock.after(readyMsMax, () => worker.process.kill('SIGKILL')),
       readyAtMs: null,
+      silentLooks: 0,
     };
     this.#members.set(worker.id, member);
     worker.on('message', (message: ToPrimary) => this.#heard(member, message));
@@ -118,6 +129,7 @@ export class WorkerPool {
 
   #heard(member: Member, message: ToPrimary): void {
     const { worker } = member;
+    member.silentLooks = 0;
     if (message.kind === 'ready') {
       member.cancelReadyLimit();
       member.readyAtMs = this.#options.clock.monotonic();
@@ -129,9 +141,24 @@ export class WorkerPool {
       }
     } else if (message.kind === 'metrics') {
       this.#metrics.answered(worker.id, message.scrape, message.metrics);
-    } else {
+    } else if (message.kind === 'scrape') {
       void this.#scrape(worker);
     }
+  }
+
+  /**
+   * Kills, once, each worker that is stopped or spins: it ends no connection that it has, so its clients would hang. Goes on while stopping, whose limit may be
+   * minutes.
+   */
+  #look(): void {
+    const { beatMs, clock, log } = this.#options;
+    for (const member of this.#serving()) {
+      if (++member.silentLooks !== silentLooksMax) continue;
+      const { process: child } = member.worker;
+      log.error({ worker: child.pid, silentMs: silentLooksMax * beatMs }, 'a worker hangs: it is killed');
+      child.kill('SIGKILL');
+    }
+    clock.after(beatMs, () => this.#look());
   }
 
   #ended(member: Member, code: number | null, signal: string | null): void {

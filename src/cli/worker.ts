@@ -12,7 +12,7 @@ import type { StartServer, Startable } from './start.js';
 import { exitOnUnexpected, failStart, say, stopMarginSeconds } from './start.js';
 
 /** Resolves when it serves and the primary knows. It drains and ends when the primary says so, is gone, or on SIGTERM. */
-export async function runWorker(config: Config, startServer: StartServer, self: Worker): Promise<void> {
+export async function runWorker(config: Config, startServer: StartServer, self: Worker, beatMs: number): Promise<void> {
   const log = createLogger(config.logLevel);
   exitOnUnexpected(log);
 
@@ -40,6 +40,7 @@ export async function runWorker(config: Config, startServer: StartServer, self: 
     failStart(error, config, log);
   }
   await channel.send({ kind: 'ready', address: server.address });
+  void channel.beat(beatMs);
 }
 
 /** This process's end of the channel to the primary. A primary that is gone is sent nothing. */
@@ -76,6 +77,12 @@ class PrimaryChannel implements Siblings {
       this.#scraping = null;
     });
     return this.#scraping;
+  }
+
+  /** Until the primary is gone. The next waits for the last to be written, so that none pile up before a primary that is stopped. */
+  async beat(everyMs: number): Promise<void> {
+    await this.send({ kind: 'alive' });
+    if (process.connected) this.clock.after(everyMs, () => void this.beat(everyMs));
   }
 
   /** Resolves when it is written, or cannot be. */

@@ -16,6 +16,8 @@ if (invocation.kind !== 'start') throw new Error('unreachable');
 
 await startWorkers(invocation.config, invocation.notices, {
   module: fileURLToPath(import.meta.url),
+  // One that is silent for a second and a half hangs.
+  ...(behaviour === 'hangs' ? { beatMs: 100 } : {}),
   prepare: () => Promise.resolve(),
   async startServer(_config, _log, onProgress) {
     keepAlive();
@@ -23,6 +25,14 @@ await startWorkers(invocation.config, invocation.notices, {
     if (behaviour === 'never-ready') {
       // It is waited for before it is stopped, so it becomes ready then.
       await new Promise<void>((resolve) => process.on('message', () => resolve()));
+    }
+    if (behaviour === 'hangs') {
+      // By these, which come as often as its signs of life, a test knows that time has passed for it.
+      let tick = 0;
+      setInterval(() => say(`tick ${++tick} of ${process.pid}`), 100);
+      process.on('SIGUSR2', () => {
+        for (;;);
+      });
     }
     // After a moment in which it serves.
     if (behaviour === 'crash') setTimeout(() => process.exit(7), 20);
