@@ -81,7 +81,7 @@ describe('two workers', { skip, timeout }, () => {
       const clients = Promise.all(Array.from({ length: 8 }, send));
       await traffic.receipts(30);
       const replaced = group.oneMore();
-      process.kill(group.workers()[0] ?? 0, 'SIGKILL');
+      process.kill(group.workers()[0] ?? NaN, 'SIGKILL');
       await traffic.receipts(30);
       await replaced;
       stop.abort();
@@ -129,7 +129,7 @@ describe('two workers', { skip, timeout }, () => {
 
   test('a worker that gets SIGTERM drains and is replaced', async () => {
     const replaced = group.oneMore();
-    process.kill(group.workers()[0] ?? 0, 'SIGTERM');
+    process.kill(group.workers()[0] ?? NaN, 'SIGTERM');
     await replaced;
     assert.match(group.stderr(), /"code":0,"signal":null.*"a worker has ended"/);
   });
