@@ -20,6 +20,10 @@ export interface PostgresServer {
   createDatabase(): Promise<string>;
   /** Signals the postmaster and waits until it is gone. */
   kill(signal: NodeJS.Signals): Promise<void>;
+  /** Stops the postmaster, so that it starts no more, and then every process of the server: as on a machine that hangs (Linux). */
+  freeze(): void;
+  /** Lets them go on. Nothing for a server that is not frozen. */
+  thaw(): void;
   /** Starts a server again that was killed or stopped, on its port and folder; recovery included. */
   restart(): Promise<void>;
   /** Stops the server and removes its folder; nothing for a server that somebody else started. */
@@ -120,15 +124,31 @@ async function startFilled(
       server.kill(signal);
       await gone;
     };
+    let frozen: readonly number[] = [];
+    const thaw = (): void => {
+      // The postmaster last: until then nobody takes away a process that ends, and each can be signalled.
+      for (const pid of frozen.toReversed()) process.kill(pid, 'SIGCONT');
+      frozen = [];
+    };
     await start();
     return {
       ...connections(port),
+      freeze() {
+        const { pid } = server ?? {};
+        if (pid === undefined) return;
+        process.kill(pid, 'SIGSTOP');
+        frozen = [pid];
+        frozen = [pid, ...childrenOf(pid)];
+        for (const one of frozen) process.kill(one, 'SIGSTOP');
+      },
+      thaw,
       get pid() {
         return server?.pid;
       },
       kill,
       restart: start,
       async stop() {
+        thaw();
         // SIGINT is PostgreSQL's fast shutdown: sessions are ended, not waited for.
         await kill('SIGINT');
         process.off('exit', removeAll);
@@ -142,10 +162,15 @@ async function startFilled(
   }
 }
 
-const notOurs = (): Promise<never> => Promise.reject(new Error('the server on SLUICE_TEST_POSTGRES_PORT is shared'));
+const shared = 'the server on SLUICE_TEST_POSTGRES_PORT is shared';
+const notOurs = (): Promise<never> => Promise.reject(new Error(shared));
 
 function attached(port: number): PostgresServer {
-  return { ...connections(port), pid: undefined, kill: notOurs, restart: notOurs, stop: () => Promise.resolve() };
+  const freeze = (): never => {
+    throw new Error(shared);
+  };
+  const stop = (): Promise<void> => Promise.resolve();
+  return { ...connections(port), pid: undefined, kill: notOurs, freeze, thaw() {}, restart: notOurs, stop };
 }
 
 function connections(port: number): Pick<PostgresServer, 'port' | 'url' | 'createDatabase'> {
@@ -187,6 +212,23 @@ export function unprivilegedUser(): { uid: number; gid: number } | undefined {
     }
   }
   throw new Error('no user "postgres" or "nobody" to run PostgreSQL as');
+}
+
+/** Those that are still there: while their parent is stopped, nobody takes away those that have ended. */
+function childrenOf(parent: number): number[] {
+  return readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .map(Number)
+    .filter((pid) => {
+      try {
+        // Its name, in brackets, may hold anything.
+        const [state, itsParent] = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ').at(-1)?.split(' ') ?? [];
+        return state !== 'Z' && Number(itsParent) === parent;
+      } catch {
+        // It has just ended.
+        return false;
+      }
+    });
 }
 
 /** A port of 127.0.0.1 on which nobody listens. */
