@@ -2,12 +2,15 @@ import type { Clock } from '../clock.js';
 
 /** How much the newest batch counts against those before it: about the last ten make up the estimate. */
 const newestWeight = 0.2;
+/** By how much the fastest batch is forgotten with each one that is slower. */
+const fastestGrowth = 1.02;
 
 /** How long a queue takes to drain, judged by how long its batches have taken of late. */
 export class DrainTime {
   readonly #clock: Clock;
   readonly #msMax: number;
   #batchMs = 0;
+  #fastestMs = 0;
   #begunAtMs: number | null = null;
 
   /** `msMax`: nothing waits longer than this, so that no estimate is longer. */
@@ -25,8 +28,15 @@ export class DrainTime {
     } finally {
       const ms = this.#clock.monotonic() - begunAtMs;
       this.#batchMs = this.#batchMs === 0 ? ms : this.#batchMs + newestWeight * (ms - this.#batchMs);
+      // Forgotten slowly, should the storage become slower.
+      this.#fastestMs = this.#fastestMs === 0 ? ms : Math.min(ms, this.#fastestMs * fastestGrowth);
       this.#begunAtMs = null;
     }
+  }
+
+  /** What a batch takes when nothing else keeps this process busy: the fastest of late. */
+  get fastestMs(): number {
+    return this.#fastestMs;
   }
 
   /** How long so many batches take. One that is under way and takes longer than usual is a sign that they will, too. */

@@ -170,7 +170,7 @@ export class GroupCommit implements Service {
   /** How many turns an org has in a batch. */
   #turnsMax(): number {
     if (!this.#room.isSharedSince(this.#options.clock.monotonic() - sharedMs)) return Infinity;
-    return Math.max(1, Math.floor(this.#drain.msFor(1) / turnMs));
+    return Math.max(1, Math.floor(this.#drain.fastestMs / turnMs));
   }
 
   /** Told to come again when all that waits now is gone, and the batch that is being written. */
