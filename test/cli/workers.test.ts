@@ -101,7 +101,8 @@ describe('two workers', { skip, timeout }, () => {
   });
 
   test('a connection that is on its way to a worker when it is killed is closed, not forgotten', async () => {
-    const victim = group.workers()[0] ?? 0;
+    await group.until(() => group.workers().length === 2);
+    const victim = group.workers()[0] ?? NaN;
     process.kill(victim, 'SIGSTOP');
     const { port } = new URL(address);
     // One of two in a row is for the one that does not move.
@@ -128,6 +129,7 @@ describe('two workers', { skip, timeout }, () => {
   });
 
   test('a worker that gets SIGTERM drains and is replaced', async () => {
+    await group.until(() => group.workers().length === 2);
     const replaced = group.oneMore();
     process.kill(group.workers()[0] ?? NaN, 'SIGTERM');
     await replaced;
@@ -135,13 +137,15 @@ describe('two workers', { skip, timeout }, () => {
   });
 
   test('when all are killed at once, it serves again on the port that it named', async () => {
-    const replaced = group.oneMore();
-    for (const worker of group.workers()) process.kill(worker, 'SIGKILL');
-    await replaced;
+    await group.until(() => group.workers().length === 2);
+    const killed = group.workers();
+    for (const worker of killed) process.kill(worker, 'SIGKILL');
+    await group.until(() => group.workers().some((worker) => !killed.includes(worker)));
     assert.equal((await alone('GET', '/healthz', adminToken)).status, 200);
   });
 
   test('SIGTERM under load ends them all with 0, and nothing acknowledged is lost', async () => {
+    await group.until(() => group.workers().length === 2);
     const org = await createOrg(address);
     const traffic = new Traffic();
     const clients = traffic.sendUntilGone(org.client, 8);
