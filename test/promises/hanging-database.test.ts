@@ -10,7 +10,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { Client, createOrg } from '../support/client.js';
 import { adminToken, spawnNode } from '../support/node.js';
 import { startOwnPostgresServer } from '../support/postgres-server.js';
-import { watchMemory } from '../support/process-memory.js';
+import { lookAgain, watchMemory } from '../support/process-memory.js';
 import { startSilentProxy } from '../support/silent-proxy.js';
 import { createStorage, stopServers } from '../support/storage.js';
 import { MixedTraffic } from './mixed-traffic.js';
@@ -138,19 +138,12 @@ async function look(operator: Client): Promise<Gauges> {
 /** Returns what ends the watch, and resolves with the most of each. */
 function watchGauges(operator: Client): () => Promise<Gauges> {
   const most = { queueBytes: 0, queueEvents: 0, sessionsWaiting: 0, sessionsInUse: 0, inboxWaiters: 0 };
-  const over = new AbortController();
-  const watch = async (): Promise<void> => {
-    while (!over.signal.aborted) {
-      const seen = await look(operator);
-      for (const gauge of gaugeNames) most[gauge] = Math.max(most[gauge], seen[gauge]);
-      await pause(lookMs);
-    }
-  };
-  const watching = watch();
-  watching.catch(() => {});
+  const end = lookAgain(async () => {
+    const seen = await look(operator);
+    for (const gauge of gaugeNames) most[gauge] = Math.max(most[gauge], seen[gauge]);
+  });
   return async () => {
-    over.abort();
-    await watching;
+    await end();
     return most;
   };
 }

@@ -16,7 +16,7 @@ import { decodeEventId } from '../../src/event-log/event-id.js';
 import { verifyOrg } from '../../src/subscriptions/verify.js';
 import { Client, createOrg } from '../support/client.js';
 import type { Answer } from '../support/client.js';
-import { openLog } from '../support/log.js';
+import { intercept, newLog, openLog } from '../support/log.js';
 import { startNode } from '../support/node.js';
 import { startOwnPostgresServer, startStandby } from '../support/postgres-server.js';
 import type { PostgresServer } from '../support/postgres-server.js';
@@ -298,6 +298,24 @@ async function withLog<T>(storage: TestStorage, work: (database: Database) => Pr
 function idsOf({ json }: Answer): string[] {
   return (json.data as { id: string }[]).map(({ id }) => id);
 }
+
+it('every org is told of a restore, a few at a time', async (t) => {
+  const storage = await createStorage('embedded');
+  assert.ok(storage !== null);
+  t.after(() => storage.remove());
+  await withLog(storage, async (database) => {
+    for (let org = 0; org < 5; org++) await newLog(database, Date.now());
+    let transactions = 0;
+    const counting = intercept(database, (statement, values, real) => {
+      transactions++;
+      return real(statement, values);
+    });
+    assert.equal(await raiseAllEpochs(counting, 2), 5);
+    assert.equal(transactions, 3);
+    const text = 'SELECT FROM heads WHERE server_run IS NOT NULL';
+    assert.equal((await database.query({ role: 'owner' }, { name: 'test_told', text })).rowCount, 0);
+  });
+});
 
 /** A copy of a folder, owners included. */
 function cp(from: string, to: string): void {

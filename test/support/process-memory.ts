@@ -10,13 +10,12 @@ export function residentBytes(pid: number): number {
   return 1024 * Number(kilobytes);
 }
 
-/** Looks at it ten times a second. Returns what ends that, and resolves with the most that was seen. */
-export function watchMemory(pid: number): () => Promise<number> {
-  let most = 0;
+/** Looks ten times a second. Returns what ends that, and rejects with the first look that failed. */
+export function lookAgain(look: () => Promise<void> | void): () => Promise<void> {
   const over = new AbortController();
   const watch = async (): Promise<void> => {
     while (!over.signal.aborted) {
-      most = Math.max(most, residentBytes(pid));
+      await look();
       await pause(lookMs);
     }
   };
@@ -26,6 +25,17 @@ export function watchMemory(pid: number): () => Promise<number> {
   return async () => {
     over.abort();
     await watching;
+  };
+}
+
+/** Watches its memory. Returns what ends that, and resolves with the most that was seen. */
+export function watchMemory(pid: number): () => Promise<number> {
+  let most = 0;
+  const end = lookAgain(() => {
+    most = Math.max(most, residentBytes(pid));
+  });
+  return async () => {
+    await end();
     return most;
   };
 }

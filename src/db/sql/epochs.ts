@@ -26,21 +26,16 @@ const forgetStatement = {
     RETURNING org`,
 };
 
-/** So many heads are held at once, so that no batch waits long. */
-const forgottenAtOnce = 500;
-
 /**
  * From now on the next batch of each org raises its epoch, whatever the server says of itself. Returns how many orgs there are. Beside batches that store
- * it takes its turns, a few orgs a transaction; ended in the middle, it is called again.
+ * it takes its turns, `atOnce` orgs a transaction, so that none waits long; ended in the middle, it is called again.
  */
-export async function raiseAllEpochs(database: Database): Promise<number> {
-  for (let [orgs, after] = [0, '0']; ;) {
-    const { rows } = await database.query<{ org: string }>({ role: 'ingest' }, forgetStatement, [
-      after,
-      forgottenAtOnce,
-    ]);
+export async function raiseAllEpochs(database: Database, atOnce = 500): Promise<number> {
+  let orgs = 0;
+  for (let after = '0'; ;) {
+    const { rows } = await database.query<{ org: string }>({ role: 'ingest' }, forgetStatement, [after, atOnce]);
     orgs += rows.length;
-    if (rows.length < forgottenAtOnce) return orgs;
+    if (rows.length < atOnce) return orgs;
     after = rows.map(({ org }) => org).reduce((a, b) => (Number(a) > Number(b) ? a : b));
   }
 }
