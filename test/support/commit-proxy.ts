@@ -1,6 +1,4 @@
-import { once } from 'node:events';
-import { connect, createServer } from 'node:net';
-import type { AddressInfo, Socket } from 'node:net';
+import { startTcpProxy } from './tcp-proxy.js';
 
 /**
  * What happens to the next COMMIT of an ingest transaction:
@@ -20,27 +18,13 @@ export interface CommitProxy {
 }
 
 export async function startCommitProxy(serverPort: number): Promise<CommitProxy> {
-  const sockets = new Set<Socket>();
   let fault: CommitFault | null = null;
   let done: () => void = () => {};
   let dark = false;
-  const cutAll = (): void => {
-    for (const socket of sockets) socket.destroy();
-  };
-  const proxy = createServer((client) => {
+  const proxy = await startTcpProxy(serverPort, (client, server) => {
     if (dark) {
       client.destroy();
       return;
-    }
-    const server = connect(serverPort, '127.0.0.1');
-    for (const socket of [client, server]) {
-      sockets.add(socket);
-      socket.on('error', () => {});
-      socket.on('close', () => {
-        sockets.delete(socket);
-        client.destroy();
-        server.destroy();
-      });
     }
     let ingests = false;
     let answerEnds: (() => void) | null = null;
@@ -55,7 +39,7 @@ export async function startCommitProxy(serverPort: number): Promise<CommitProxy>
       answerEnds = (): void => {
         if (broken === 'blackout') {
           dark = true;
-          cutAll();
+          proxy.cutAll();
         }
         client.destroy();
         done();
@@ -67,10 +51,9 @@ export async function startCommitProxy(serverPort: number): Promise<CommitProxy>
       if (answerEnds === null) client.write(bytes);
       else answerEnds();
     });
-  }).listen(0, '127.0.0.1');
-  await once(proxy, 'listening');
+  });
   return {
-    port: (proxy.address() as AddressInfo).port,
+    port: proxy.port,
     breakCommit(next) {
       fault = next;
       return new Promise((resolve) => {
@@ -80,10 +63,6 @@ export async function startCommitProxy(serverPort: number): Promise<CommitProxy>
     restore() {
       dark = false;
     },
-    async close() {
-      proxy.close();
-      cutAll();
-      if (proxy.listening) await once(proxy, 'close');
-    },
+    close: () => proxy.close(),
   };
 }

@@ -1,6 +1,4 @@
-import { once } from 'node:events';
-import { connect, createServer } from 'node:net';
-import type { AddressInfo, Socket } from 'node:net';
+import { startTcpProxy } from './tcp-proxy.js';
 import { signal } from './conformance.js';
 
 /**
@@ -27,23 +25,9 @@ const notification = 0x41;
 
 /** A TCP proxy for the connection that listens, without TLS. */
 export async function startNotificationProxy(serverPort: number): Promise<NotificationProxy> {
-  const sockets = new Set<Socket>();
   const notified = signal();
   let now: Hearing = 'heard';
-  const cutAll = (): void => {
-    for (const socket of sockets) socket.destroy();
-  };
-  const proxy = createServer((client) => {
-    const server = connect(serverPort, '127.0.0.1');
-    for (const socket of [client, server]) {
-      sockets.add(socket);
-      socket.on('error', () => {});
-      socket.on('close', () => {
-        sockets.delete(socket);
-        client.destroy();
-        server.destroy();
-      });
-    }
+  const proxy = await startTcpProxy(serverPort, (client, server) => {
     if (now === 'killed') client.destroy();
     client.on('data', (bytes) => {
       if (now === 'silent') return;
@@ -63,19 +47,14 @@ export async function startNotificationProxy(serverPort: number): Promise<Notifi
         if (now !== 'silent' && !(isNotification && now === 'dropped')) client.write(message);
       }
     });
-  }).listen(0, '127.0.0.1');
-  await once(proxy, 'listening');
+  });
   return {
-    port: (proxy.address() as AddressInfo).port,
+    port: proxy.port,
     become(hearing) {
       now = hearing;
-      if (now === 'killed') cutAll();
+      if (now === 'killed') proxy.cutAll();
     },
     notified: notified.promise,
-    async close() {
-      proxy.close();
-      cutAll();
-      if (proxy.listening) await once(proxy, 'close');
-    },
+    close: () => proxy.close(),
   };
 }

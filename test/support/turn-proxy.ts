@@ -1,6 +1,4 @@
-import { once } from 'node:events';
-import { connect, createServer } from 'node:net';
-import type { AddressInfo, Socket } from 'node:net';
+import { startTcpProxy } from './tcp-proxy.js';
 
 /** A TCP proxy in front of PostgreSQL that counts the waits of its clients. */
 export interface TurnProxy {
@@ -14,20 +12,10 @@ export interface TurnProxy {
 }
 
 export async function startTurnProxy(serverPort: number): Promise<TurnProxy> {
-  const sockets = new Set<Socket>();
   let turns = 0;
-  const proxy = createServer((client) => {
-    const server = connect(serverPort, '127.0.0.1');
-    for (const socket of [client, server]) {
-      sockets.add(socket);
-      socket.setNoDelay(true);
-      socket.on('error', () => {});
-      socket.on('close', () => {
-        sockets.delete(socket);
-        client.destroy();
-        server.destroy();
-      });
-    }
+  const proxy = await startTcpProxy(serverPort, (client, server) => {
+    server.setNoDelay(true);
+    client.setNoDelay(true);
     let isAnswered = true;
     client.on('data', (bytes) => {
       if (isAnswered) turns++;
@@ -38,15 +26,10 @@ export async function startTurnProxy(serverPort: number): Promise<TurnProxy> {
       isAnswered = true;
       client.write(bytes);
     });
-  }).listen(0, '127.0.0.1');
-  await once(proxy, 'listening');
+  });
   return {
-    port: (proxy.address() as AddressInfo).port,
+    port: proxy.port,
     turns: () => turns,
-    async close() {
-      proxy.close();
-      for (const socket of sockets) socket.destroy();
-      if (proxy.listening) await once(proxy, 'close');
-    },
+    close: () => proxy.close(),
   };
 }
