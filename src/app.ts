@@ -50,7 +50,7 @@ export async function startServer(
     processes: config.workers,
     isWarned: siblings !== undefined,
   });
-  const loading = Promise.race([begun, opening]).then(loadProgram);
+  const loading = Promise.race([begun, opening]).then(() => import('./compose.js'));
   loading.catch(() => {});
   const { database, ...parts } = await opening;
   try {
@@ -77,12 +77,6 @@ export async function prepareStorage(
   } finally {
     await database.close();
   }
-}
-
-async function loadProgram() {
-  const program = await import('./compose.js');
-  program.preload();
-  return program;
 }
 
 /** The database that the settings name, as whatever works on it opens it. Its schema is as it was left. */

@@ -29,7 +29,7 @@ import { Readiness } from './http/readiness.js';
 import type { RouteTableOptions } from './http/routes/table.js';
 import { operationsRoutes } from './http/routes/operations.js';
 import { routeTable } from './http/routes/table.js';
-import { HttpServer, preloadHttp } from './http/server.js';
+import { HttpServer } from './http/server.js';
 import { Inbox } from './inbox/inbox.js';
 import { Inboxes } from './inbox/inboxes.js';
 import { AtomicCommit } from './ingest/atomic-commit.js';
@@ -75,9 +75,6 @@ export interface Parts {
   /** The other processes of this node; absent where it is the only one. */
   readonly siblings?: Siblings | undefined;
 }
-
-/** Loads what is loaded only at its first use, so that it is not loaded when the database is open and everybody waits. */
-export const preload = preloadHttp;
 
 /** Brings the schema up to date, builds every part and starts it. Resolves when events can be taken. */
 export async function composeServer(parts: Parts): Promise<RunningServer> {

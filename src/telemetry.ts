@@ -1,9 +1,11 @@
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client';
+import { LatencyHistogram } from './latency-histogram.js';
 
 /** Every metric the program emits; `docs/metrics.md` lists them. Labels have few values: never an org, an id or a path as it was sent. */
 export interface Telemetry {
   readonly registry: Registry;
-  readonly requestSeconds: Histogram<'method' | 'route' | 'status'>;
+  /** By `method`, `route` and `status`. */
+  readonly requestSeconds: LatencyHistogram;
   readonly problems: Counter<'code'>;
   readonly requestsAborted: Counter;
   readonly compressedReplies: Counter<'encoding'>;
@@ -64,12 +66,10 @@ export function createTelemetry(): Telemetry {
   collectDefaultMetrics({ register: registry });
   return {
     registry,
-    requestSeconds: new Histogram({
+    requestSeconds: new LatencyHistogram(registry, {
       name: 'sluice_http_request_duration_seconds',
       help: 'From the first byte of a request to the last of its reply, by route template.',
-      labelNames: ['method', 'route', 'status'],
-      buckets: latencyBuckets,
-      registers,
+      bounds: latencyBuckets,
     }),
     problems: new Counter({
       name: 'sluice_http_problems_total',

@@ -79,7 +79,8 @@ export function admitBody(limit: BodyLimit, route: Route, headers: IncomingHttpH
     const detail = `Send the body as JSON, with "Content-Type: ${taken.join('" or "')}".`;
     throw new Problem('unsupported_media_type', detail);
   }
-  const charset = /;\s*charset="?([^\s";]+)/i.exec(headers['content-type'] ?? '')?.[1];
+  const type = headers['content-type'] ?? '';
+  const charset = type.includes(';') ? /;\s*charset="?([^\s";]+)/i.exec(type)?.[1] : undefined;
   if (!takesAny && charset !== undefined && charset.toLowerCase() !== 'utf-8') {
     throw new Problem('unsupported_media_type', 'Send the body in UTF-8.');
   }
@@ -107,7 +108,10 @@ export function admitRate(
 
 /** The media type of the body without its parameters. */
 export function mediaTypeOf(headers: IncomingHttpHeaders): string | undefined {
-  return headers['content-type']?.split(';', 1)[0]?.trim().toLowerCase();
+  const type = headers['content-type'];
+  // What nearly everybody sends.
+  if (type === undefined || type === 'application/json') return type;
+  return type.split(';', 1)[0]?.trim().toLowerCase();
 }
 
 export function hasBody(headers: IncomingHttpHeaders): boolean {

@@ -1,6 +1,6 @@
+import type { IncomingMessage } from 'node:http';
 import { promisify } from 'node:util';
 import { gunzip } from 'node:zlib';
-import type { FastifyRequest } from 'fastify';
 import { Problem } from '../errors.js';
 import { hasBody, tooLarge } from './admit.js';
 import type { BodyLimit } from './route.js';
@@ -8,12 +8,33 @@ import type { BodyLimit } from './route.js';
 const unzip = promisify(gunzip);
 const noBytes = Buffer.alloc(0);
 
-/** The body of a request, without its `Content-Encoding: gzip`; empty where there is none. */
-export async function readRaw(request: FastifyRequest, limit: BodyLimit): Promise<Buffer> {
-  const { body } = request;
-  const { headers } = request.raw;
-  if (!hasBody(headers) || !Buffer.isBuffer(body)) return noBytes;
-  return headers['content-encoding']?.trim().toLowerCase() === 'gzip' ? decompress(body, limit) : body;
+/**
+ * The body of a request as it was sent; empty where there is none, or none is expected (GET). Rejects with the error that ended it, or with a refusal
+ * as soon as it has grown past the limit, of which the rest is still to come.
+ */
+export function receiveBody(request: IncomingMessage, limit: BodyLimit): Buffer | Promise<Buffer> {
+  if (!hasBody(request.headers) || request.method === 'GET' || request.method === 'HEAD') return noBytes;
+  return new Promise((resolve, reject) => {
+    const chunks: Buffer[] = [];
+    let bytes = 0;
+    request.on('data', (chunk: Buffer) => {
+      bytes += chunk.length;
+      if (bytes <= limit.bytesMax) {
+        chunks.push(chunk);
+      } else {
+        chunks.length = 0;
+        reject(tooLarge(limit));
+      }
+    });
+    // A copy, even of one chunk: that is a part of all that was read from the socket.
+    request.on('end', () => resolve(Buffer.concat(chunks)));
+    request.on('error', reject);
+  });
+}
+
+export function isCompressed({ headers }: IncomingMessage): boolean {
+  const coding = headers['content-encoding'];
+  return coding !== undefined && coding.trim().toLowerCase() === 'gzip';
 }
 
 /**
@@ -25,7 +46,7 @@ let decompressing = 0;
 const waiting: (() => void)[] = [];
 
 /** The body without its `Content-Encoding: gzip`. A bomb is refused as soon as it has grown past the limit. */
-async function decompress(body: Buffer, limit: BodyLimit): Promise<Buffer> {
+export async function decompress(body: Buffer, limit: BodyLimit): Promise<Buffer> {
   // The requests that wait are bounded by their connections.
   if (decompressing === decompressingMax) await new Promise<void>((resume) => waiting.push(resume));
   else decompressing++;

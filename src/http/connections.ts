@@ -83,7 +83,7 @@ export class Connections {
     if (connection === undefined) return;
     connection.request = request;
     if (connection.underWay++ === 0) this.#move(connection, this.#idle, this.#busy);
-    response.once('close', () => {
+    response.on('close', () => {
       if (--connection.underWay > 0) return;
       connection.request = null;
       this.#move(connection, this.#busy, this.#idle);

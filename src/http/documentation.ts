@@ -1,11 +1,11 @@
-import type { FastifyRequest } from 'fastify';
+import type { IncomingMessage } from 'node:http';
 import { entityTag, knownTag } from './entity-tag.js';
 import type { Reply } from './route.js';
 
 /** A reply that is the same until the program changes: made at the first request, then kept with its entity tag. */
 export function keptReply(make: () => Pick<Reply, 'mediaType' | 'headers'> & { readonly body: string }) {
   let kept: Reply | undefined;
-  return ({ request }: { readonly request: FastifyRequest }): Reply => {
+  return ({ request }: { readonly request: IncomingMessage }): Reply => {
     kept ??= tagged(make());
     const known = knownTag(request, kept.headers?.['ETag'] ?? '');
     if (known === null) return kept;

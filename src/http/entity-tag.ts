@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import type { FastifyRequest } from 'fastify';
+import type { IncomingMessage } from 'node:http';
 import type { ContentCoding } from './accept-encoding.js';
 import { contentCodings } from './accept-encoding.js';
 
@@ -17,7 +17,7 @@ export function encodedTag(tag: string, coding: ContentCoding): string {
  * The tag by which the client has it already, in whatever coding; null if it has not. `If-None-Match` (RFC 9110, 13.1.2) is a list of tags,
  * compared weakly, or `*`.
  */
-export function knownTag({ headers }: Pick<FastifyRequest, 'headers'>, tag: string): string | null {
+export function knownTag({ headers }: Pick<IncomingMessage, 'headers'>, tag: string): string | null {
   const known = headers['if-none-match'];
   if (known === undefined) return null;
   if (known.trim() === '*') return tag;

@@ -1,5 +1,5 @@
 /** A page of a list of events, in the form that the client likes best: JSON with a cursor, or a batch of CloudEvents with a link. */
-import type { FastifyRequest } from 'fastify';
+import type { IncomingMessage } from 'node:http';
 import type { EventRow } from '../db/sql/events.js';
 import { invalid } from '../errors.js';
 import { cloudEventBatchMediaType } from '../ingest/cloud-event.js';
@@ -18,9 +18,9 @@ export interface PageForm {
 }
 
 /** Throws `validation_failed` for fields that there are not, and for a batch of CloudEvents with only some. */
-export function pageFormOf({ raw }: FastifyRequest, query: Readonly<Record<string, unknown>>): PageForm {
+export function pageFormOf({ headers: sent }: IncomingMessage, query: Readonly<Record<string, unknown>>): PageForm {
   const fields = parseFields(query['fields']);
-  const isBatch = preferredType(raw.headers.accept, pageTypes) === cloudEventBatchMediaType;
+  const isBatch = preferredType(sent.accept, pageTypes) === cloudEventBatchMediaType;
   if (isBatch && fields !== null) throw invalid({ path: '?fields', message: 'is not for CloudEvents' });
   return { isBatch, fields };
 }
@@ -34,13 +34,13 @@ export function jsonPage(items: readonly string[], next: string | null): Reply {
 
 /** An array has no room for a cursor, so the next page is a link (RFC 8288) to the same list behind it. */
 export function batchPage(
-  { raw }: FastifyRequest,
+  { url }: IncomingMessage,
   org: string,
   events: readonly EventRow[],
   next: string | null,
 ): Reply {
   const body = `[${events.map((event) => cloudEventJson(org, event)).join(',')}]`;
-  const link = next === null ? {} : { Link: `<${linkTo(raw.url ?? '', next)}>; rel="next"` };
+  const link = next === null ? {} : { Link: `<${linkTo(url ?? '', next)}>; rel="next"` };
   return { status: 200, headers: { ...headers, ...link }, body, mediaType: cloudEventBatchMediaType };
 }
 

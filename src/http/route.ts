@@ -1,5 +1,4 @@
-import type { IncomingHttpHeaders } from 'node:http';
-import type { FastifyRequest } from 'fastify';
+import type { IncomingHttpHeaders, IncomingMessage } from 'node:http';
 import type { TObject } from '@sinclair/typebox';
 import type { BucketClass } from '../admission/rate-limit.js';
 import type { Identity } from '../admission/authenticate.js';
@@ -28,7 +27,7 @@ export interface Reply {
 }
 
 export interface Context {
-  readonly request: FastifyRequest;
+  readonly request: IncomingMessage;
   readonly params: Readonly<Record<string, string>>;
   readonly query: Readonly<Record<string, unknown>>;
   /** The body's fields; empty where there is no body. */
@@ -81,7 +80,7 @@ export interface Route<C extends Context = Context> {
   /** Where more than usual is taken. */
   readonly bodyLimit?: BodyLimit;
   /** Throws what a body that cannot be read is refused with. Default: as one JSON object. */
-  readonly checkBody?: (raw: Buffer, request: FastifyRequest) => unknown;
+  readonly checkBody?: (raw: Buffer, request: IncomingMessage) => unknown;
   readonly handler: (context: C) => Reply | Promise<Reply>;
 }
 

@@ -1,18 +1,16 @@
-import type { FastifyReply, FastifyRequest } from 'fastify';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Reply } from './route.js';
 
-/**
- * Writes a route's answer to the socket, past Fastify: headers as a list in one call. Through `reply.header` and `reply.send`, each of which is for
- * more cases than there are here, a request cost a tenth more.
- */
+/** Writes an answer to the socket: headers as a list in one call, which costs less than one by one. `isLast`: the connection is closed behind it. */
 export function sendReply(
-  request: FastifyRequest,
-  reply: FastifyReply,
+  request: IncomingMessage,
+  response: ServerResponse,
+  requestId: string,
   { status, headers, body, stream, mediaType }: Reply,
   more: Reply['headers'] | null,
   isLast: boolean,
 ): void {
-  const list: string[] = ['X-Request-Id', request.id];
+  const list: string[] = ['X-Request-Id', requestId];
   if (isLast) list.push('Connection', 'close');
   for (const some of [headers, more]) {
     for (const name in some) list.push(name, some[name] as string);
@@ -24,15 +22,13 @@ export function sendReply(
   } else {
     list.push('Content-Type', mediaType ?? 'application/json', 'Content-Length', String(Buffer.byteLength(body)));
   }
-  // First what may fail, while Fastify still answers for it.
-  reply.raw.writeHead(status, list);
-  reply.hijack();
-  if (stream === undefined || request.raw.method === 'HEAD') {
-    reply.raw.end(body ?? undefined);
+  response.writeHead(status, list);
+  if (stream === undefined || request.method === 'HEAD') {
+    response.end(body ?? undefined);
     return;
   }
-  reply.raw.flushHeaders();
-  const end = (): void => void reply.raw.end();
+  response.flushHeaders();
+  const end = (): void => void response.end();
   // A body that breaks off must not look like one that is complete.
-  stream(reply.raw).then(end, () => reply.raw.destroy());
+  stream(response).then(end, () => response.destroy());
 }

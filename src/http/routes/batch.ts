@@ -1,5 +1,5 @@
 import { Type } from '@sinclair/typebox';
-import type { FastifyRequest } from 'fastify';
+import type { IncomingMessage } from 'node:http';
 import { invalid, Problem } from '../../errors.js';
 import type { AtomicCommit } from '../../ingest/atomic-commit.js';
 import type { BatchItem } from '../../ingest/batch-body.js';
@@ -61,7 +61,7 @@ export function batchRoutes({ ingest, atomic }: BatchRoutesOptions) {
   ];
 }
 
-function parse(raw: Buffer, request: FastifyRequest): Promise<BatchItem[]> {
+function parse(raw: Buffer, request: IncomingMessage): Promise<BatchItem[]> {
   const mediaType = mediaTypeOf(request.headers);
   const reader = mediaType === cloudEventBatchMediaType ? new CloudEventReader() : new EventReader();
   return parseBatch(raw, mediaType === linesMediaType ? 'lines' : 'array', reader);

@@ -1,4 +1,4 @@
-import type { FastifyRequest } from 'fastify';
+import type { IncomingMessage } from 'node:http';
 import { Type } from '@sinclair/typebox';
 import type { Clock } from '../../clock.js';
 import type { Database } from '../../db/database.js';
@@ -62,7 +62,7 @@ export function eventRoutes({ database, ingest, clock }: EventRoutesOptions) {
       query: Type.Object({ fields: Type.Optional(Type.String()) }, { additionalProperties: false }),
       handler: async ({ params, query, request, identity }) => {
         const fields = parseFields(query['fields']);
-        const isCloudEvent = preferredType(request.raw.headers.accept, replyTypes) === cloudEventMediaType;
+        const isCloudEvent = preferredType(request.headers.accept, replyTypes) === cloudEventMediaType;
         if (isCloudEvent && fields !== null) throw invalid({ path: '?fields', message: 'is not for CloudEvents' });
         const address = decodeEventId(params['id'] ?? '');
         const event = address === null ? null : await readEvent(database, identity.org, address, wantsPayload(fields));
@@ -91,8 +91,8 @@ export function eventRoutes({ database, ingest, clock }: EventRoutesOptions) {
 
 const replyTypes = ['application/json', cloudEventMediaType];
 
-function parse(raw: Buffer, request: FastifyRequest): EventEnvelope {
-  const { headers } = request.raw;
+function parse(raw: Buffer, request: IncomingMessage): EventEnvelope {
+  const { headers } = request;
   if (mediaTypeOf(headers) === cloudEventMediaType) return parseStructuredCloudEvent(raw);
   if (isBinaryCloudEvent(headers)) return parseBinaryCloudEvent(raw, headers);
   return parseEvent(raw, { idempotencyKey: headerOf(request, 'idempotency-key') });
@@ -112,7 +112,7 @@ function receipt(org: string, event: EventEnvelope, result: StoredOrRefused): Re
 }
 
 /** An event never changes, so its bytes are their own strong validator. */
-function withEntityTag(request: FastifyRequest, body: string): Reply {
+function withEntityTag(request: IncomingMessage, body: string): Reply {
   const tag = entityTag(body);
   const known = knownTag(request, tag);
   const headers = {
@@ -124,7 +124,7 @@ function withEntityTag(request: FastifyRequest, body: string): Reply {
   return { status: 200, headers, body };
 }
 
-export function headerOf(request: FastifyRequest, name: string): string | undefined {
+export function headerOf(request: IncomingMessage, name: string): string | undefined {
   const value = request.headers[name];
   return Array.isArray(value) ? value.join(', ') : value;
 }

@@ -1,27 +1,8 @@
 /** Refusals that do not come from a route. */
 import type { IncomingMessage } from 'node:http';
-import type { FastifyRequest } from 'fastify';
 import { Problem } from '../errors.js';
-import { countHeader, tooLarge } from './admit.js';
-import type { BodyLimit, Route } from './route.js';
-
-/** Fastify's own refusals, in our words. Null: not one of them. */
-export function fromFastify(error: unknown, limit: BodyLimit): Problem | null {
-  const { code, statusCode } = error as { code?: unknown; statusCode?: unknown };
-  if (typeof code !== 'string' || !code.startsWith('FST_ERR_')) return null;
-  if (code === 'FST_ERR_CTP_BODY_TOO_LARGE') return tooLarge(limit);
-  if (code === 'FST_ERR_BAD_URL') return new Problem('bad_request', 'The path is not valid percent-encoding.');
-  if (code === 'FST_ERR_MAX_PARAM_LENGTH' || statusCode === 414)
-    return new Problem('uri_too_long', 'The path is too long.');
-  if (statusCode === 404) return new Problem('not_found', 'There is nothing at this path.');
-  if (statusCode === 415) return new Problem('unsupported_media_type', 'Send the body as JSON.');
-  if (typeof statusCode === 'number' && statusCode < 500) {
-    return new Problem('bad_request', 'The request does not keep to HTTP: its body is not as its headers say.', {
-      cause: error,
-    });
-  }
-  return null;
-}
+import { countHeader } from './admit.js';
+import type { Route } from './route.js';
 
 /** Whether the client closed the connection before its body had arrived: the error is the one that ended the body. */
 export function leftInTheBody(error: unknown, request: IncomingMessage): boolean {
@@ -29,8 +10,8 @@ export function leftInTheBody(error: unknown, request: IncomingMessage): boolean
 }
 
 /** 404 where no route has this path, 405 where one has it with another method. */
-export function notFound(request: FastifyRequest, routes: readonly Route[]): Problem {
-  const path = routedPath(request.raw.url ?? '');
+export function notFound(request: IncomingMessage, routes: readonly Route[]): Problem {
+  const path = routedPath(request.url ?? '');
   const methods = routes.filter((route) => matches(route.path, path)).map((route) => route.method);
   if (methods.length === 0) return new Problem('not_found', `There is nothing at this path.`);
   const allow = [...new Set(methods.flatMap((method) => (method === 'GET' ? ['GET', 'HEAD'] : [method])))].join(', ');
