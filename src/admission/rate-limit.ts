@@ -33,6 +33,8 @@ export class RateLimiter {
   readonly #onSpent: ((spent: Spent) => void) | undefined;
   /** The one that was unused for the longest is first. */
   readonly #buckets = new Map<string, TokenBucket>();
+  /** The last one, which need not be moved there. */
+  #newest: { readonly name: string; readonly bucket: TokenBucket } | null = null;
 
   /** `onSpent` is told of what is granted here. */
   constructor(clock: Clock, bucketsMax = defaultBucketsMax, onSpent?: (spent: Spent) => void) {
@@ -72,10 +74,12 @@ export class RateLimiter {
   }
 
   #bucket(name: string, rate: BucketRate, nowMs: number): TokenBucket {
+    if (this.#newest?.name === name) return this.#newest.bucket;
     const bucket = this.#buckets.get(name) ?? new TokenBucket(rate, nowMs);
     this.#buckets.delete(name);
     this.#buckets.set(name, bucket);
     if (this.#buckets.size > this.#bucketsMax) this.#buckets.delete(this.#buckets.keys().next().value ?? name);
+    this.#newest = { name, bucket };
     return bucket;
   }
 }

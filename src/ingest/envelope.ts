@@ -4,7 +4,7 @@ import { invalid, Problem, type FieldError } from '../errors.js';
 import type { NewEvent } from '../event-log/new-event.js';
 import { isLongerThan, unstorable } from '../text.js';
 import { parseTime } from '../time-format.js';
-import { fieldErrorsMax, fieldPath, parseObject, repeatedMessage } from './json-body.js';
+import { fieldErrorsMax, fieldPath, parseMembers, repeatedMessage } from './json-body.js';
 import type { VisitMember } from './json-scanner.js';
 
 export const payloadBytesMax = 262_144;
@@ -43,9 +43,8 @@ export interface EventHeaders {
  * `validation_failed` (422) with everything that is wrong in `errors`.
  */
 export function parseEvent(body: Buffer, headers: EventHeaders): EventEnvelope {
-  const { fields, members } = parseObject(body);
   const reader = new EventReader();
-  for (const { name, start, end, depth } of members) reader.visit(name, start, end, depth);
+  const fields = parseMembers(body, reader.visit);
   const event = reader.read(body, fields, headers);
   if (event instanceof Problem) throw event;
   return event;

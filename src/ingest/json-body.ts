@@ -1,8 +1,8 @@
 /** Request bodies as JSON objects: what every route refuses before it looks at its own fields. */
-import { isUtf8 } from 'node:buffer';
+import { isAscii, isUtf8 } from 'node:buffer';
 import { invalid, Problem, type FieldError } from '../errors.js';
 import { toWellFormed, unstorable } from '../text.js';
-import { scanObject, type Member } from './json-scanner.js';
+import { visitObject, type Member, type VisitMember } from './json-scanner.js';
 
 /** Errors of one kind that a reply lists; a body can hold tens of thousands. */
 export const fieldErrorsMax = 10;
@@ -28,14 +28,25 @@ export interface ParsedObject {
 
 /** Refuses what is not UTF-8, not JSON (400) or not an object (422); repeated names are left to the caller. */
 export function parseObject(body: Buffer): ParsedObject {
-  if (!isUtf8(body)) throw invalidUtf8('The body');
-  const text = body.toString('utf8');
+  const members: Member[] = [];
+  const fields = parseMembers(body, (name, start, end, depth) => {
+    members.push({ name, start, end, depth });
+  });
+  return { fields, members };
+}
+
+/** The same, with `visit` told of each member. */
+export function parseMembers(body: Buffer, visit: VisitMember): ParsedObject['fields'] {
+  const isPlain = isAscii(body);
+  if (!isPlain && !isUtf8(body)) throw invalidUtf8('The body');
+  const text = body.toString(isPlain ? 'latin1' : 'utf8');
   const value = parseText(text, 'The body');
   if (!isObject(value)) {
     const message = 'must be a JSON object';
     throw new Problem('validation_failed', `The body ${message}.`, { errors: [{ path: '', message }] });
   }
-  return { fields: value, members: scanObject(body, text) };
+  visitObject(body, isPlain ? text : null, visit);
+  return value;
 }
 
 /** The JSON Pointer (RFC 6901) of a top-level field, cut where a client's name is too long to be read. */

@@ -21,12 +21,17 @@ export interface Member {
 }
 
 /**
- * The members of the object in `body`, in the order sent, repeated names included. `text` is `body` decoded. `JSON.parse` must have accepted
- * it as an object; for anything else the call ends, but with a SyntaxError or a result that means nothing.
+ * Visits the members of the object in `body`, in the order sent, repeated names included. `ascii` is as in `scanMembers`. `JSON.parse` must have accepted
+ * the text as an object; for anything else the call ends, but with a SyntaxError or visits that mean nothing.
  */
+export function visitObject(body: Buffer, ascii: string | null, visit: VisitMember): void {
+  scanMembers(body, ascii, skipSpace(body, 0), visit);
+}
+
+/** The same as a list. `text` is `body` decoded. */
 export function scanObject(body: Buffer, text: string): Member[] {
   const members: Member[] = [];
-  scanMembers(body, text.length === body.length ? text : null, skipSpace(body, 0), (name, start, end, depth) => {
+  visitObject(body, text.length === body.length ? text : null, (name, start, end, depth) => {
     members.push({ name, start, end, depth });
   });
   return members;

@@ -12,5 +12,6 @@ const notifyStatement = {
 };
 
 export async function notifyAppended(database: Database, orgLists: readonly string[]): Promise<void> {
-  await database.query({ role: 'app' }, notifyStatement, [orgLists]);
+  // Its outcome concerns nobody, so COMMIT leaves with it.
+  await database.query({ role: 'app', priority: 'read' }, notifyStatement, [orgLists]);
 }
