@@ -129,7 +129,7 @@ export class Exchange {
 
   async #work(): Promise<void> {
     try {
-      const { route, door, bodyLimit, readBody } = this.#endpoint;
+      const { route, door, bodyLimit, readQuery, readBody } = this.#endpoint;
       const request = this.#request;
       this.#isReadingBody = true;
       let raw = await receiveBody(request, bodyLimit);
@@ -139,7 +139,14 @@ export class Exchange {
       if (this.#endpoint.reservesReply) door.replies.reserve(this.#response, route.replyBytesMax ?? 0);
       if (isCompressed(request) && raw.length > 0) raw = await decompress(raw, bodyLimit);
       this.#room?.arrived(raw.length);
-      const query = await this.#readQuery(raw);
+      let query: Record<string, unknown>;
+      try {
+        query = readQuery(request.url ?? '');
+      } catch (error) {
+        // A body that is no JSON (400) is refused before a query that is not valid (422).
+        await checkBody(route, raw, request);
+        throw error;
+      }
       const context: Context & { readonly identity: Identity | null } = {
         request,
         params: this.#params,
@@ -167,18 +174,6 @@ export class Exchange {
     const { isNegotiated, replyTypes } = this.#endpoint;
     if (!isNegotiated || preferredType(this.#request.headers.accept, replyTypes) !== null) return;
     throw new Problem('not_acceptable', `The answer is ${replyTypes.join(' or ')}. Accept it.`);
-  }
-
-  async #readQuery(raw: Buffer): Promise<Record<string, unknown>> {
-    const { route, readQuery } = this.#endpoint;
-    try {
-      return readQuery(this.#request.url ?? '');
-    } catch (error) {
-      // A body that is no JSON (400) is refused before a query that is not valid (422).
-      if (route.checkBody !== undefined) await route.checkBody(raw, this.#request);
-      else if (route.body !== undefined && raw.length > 0) parseJsonBody(raw);
-      throw error;
-    }
   }
 
   #pay(tokens: number): void {
@@ -258,6 +253,11 @@ function refusal(
     log.warn({ ...line, err: problem.cause }, 'request failed');
   else log.debug(line, 'request refused');
   return renderProblem(problem, requestId);
+}
+
+async function checkBody(route: Route, raw: Buffer, request: IncomingMessage): Promise<void> {
+  if (route.checkBody !== undefined) await route.checkBody(raw, request);
+  else if (route.body !== undefined && raw.length > 0) parseJsonBody(raw);
 }
 
 function queryReaderOf(route: Route): (url: string) => Record<string, unknown> {
