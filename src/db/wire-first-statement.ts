@@ -1,5 +1,7 @@
 import { Query } from 'pg';
 import type pg from 'pg';
+import { serialize } from 'pg-protocol';
+import { WireStatement } from './wire-statement.js';
 
 /** What `pg` notes about named statements, by name. */
 interface Prepared extends pg.Connection {
@@ -11,7 +13,7 @@ interface Prepared extends pg.Connection {
  * rest up to that Sync. As a query of its own, a BEGIN that fails (a cancel at the wrong moment is enough) would leave the statement behind it
  * to run outside of any transaction, as the owner. `pg` sees one query, the first statement.
  */
-export class FirstStatement extends Query {
+export class FirstStatement extends WireStatement {
   readonly #begin: readonly string[];
   readonly #name: string;
   #connection: Prepared | undefined;
@@ -28,11 +30,7 @@ export class FirstStatement extends Query {
       const { stream } = connection;
       this.#connection = connection as Prepared;
       stream.cork();
-      for (const text of this.#begin) {
-        connection.parse({ name: '', text, types: [] }, true);
-        connection.bind({}, true);
-        connection.execute({}, true);
-      }
+      for (const text of this.#begin) stream.write(unnamed(text));
       submitStatement(connection);
       stream.uncork();
       // Until then `pg` would take what is parsed for the statement.
@@ -62,6 +60,21 @@ export class FirstStatement extends Query {
   #setName(name: string | undefined): void {
     (this as { name?: string | undefined }).name = name;
   }
+}
+
+/** What transactions begin with is always the same, but for the org. */
+const messages = new Map<string, Buffer>();
+const messagesMax = 1_000;
+
+/** The messages that run a statement without a name or parameters. */
+function unnamed(text: string): Buffer {
+  let bytes = messages.get(text);
+  if (bytes === undefined) {
+    bytes = Buffer.concat([serialize.parse({ text }), serialize.bind({}), serialize.execute({})]);
+    if (messages.size >= messagesMax) messages.clear();
+    messages.set(text, bytes);
+  }
+  return bytes;
 }
 
 /** The methods that `pg` calls, and its types leave out. */

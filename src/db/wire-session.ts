@@ -7,6 +7,7 @@ import { CopyIn } from './wire-copy.js';
 import { FirstStatement } from './wire-first-statement.js';
 import { beginTexts } from './wire-scope.js';
 import { TransactionStatements } from './wire-transaction.js';
+import { WireStatement } from './wire-statement.js';
 import { asError, breaksSession, forgetsStatements, reasonOf, SilentSession, toStorageError } from './wire-errors.js';
 
 export interface WireSessionOptions {
@@ -187,8 +188,9 @@ export class WireSession {
     begin: readonly string[] | null = null,
   ): Promise<pg.QueryResult> {
     const isNamed = this.#options.namesStatements?.() !== false;
-    const query = { name: isNamed ? name : '', text, values: [...values], queryMode: 'extended' };
-    return this.#step('unavailable', begin === null ? query : new FirstStatement(begin, query));
+    const statement = { name: isNamed ? name : '', text, values: [...values] };
+    const query = begin === null ? new WireStatement(statement) : new FirstStatement(begin, statement);
+    return this.#step('unavailable', query);
   }
 
   /** For `TransactionStatements`: one COPY of the transaction under way. */
@@ -234,7 +236,7 @@ export class WireSession {
     return new Promise((resolve, reject) => {
       let isAnswered = false;
       // With a callback, because that is called at once, before `pg` looks at the message after this answer.
-      this.#client.query(query as pg.QueryConfig, (error: Error | null, result) => {
+      this.#client.query(query as unknown as pg.QueryConfig, (error: Error | null, result) => {
         if (isAnswered) return;
         isAnswered = true;
         this.#unanswered--;
@@ -307,7 +309,7 @@ export class WireSession {
   }
 }
 
-type WireQuery = string | pg.QueryConfig | CopyIn | FirstStatement;
+type WireQuery = string | CopyIn | WireStatement;
 
 function rolledBack(cause: unknown): StorageError {
   const { sqlstate, where } = cause instanceof StorageError ? cause : {};
