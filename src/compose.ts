@@ -92,7 +92,7 @@ export async function composeServer(parts: Parts): Promise<RunningServer> {
   };
 
   const authenticator = new Authenticator(database, clock, token.value);
-  const forget = (): void => authenticator.forget();
+  const forget = (org: string): void => authenticator.forget(org);
   const keys = new Keys(database, clock, forget);
   const erasure = new OrgErasure({
     database,

@@ -2,13 +2,15 @@ import { timingSafeEqual } from 'node:crypto';
 import type { IncomingHttpHeaders } from 'node:http';
 import type { Clock } from '../clock.js';
 import type { Database } from '../db/database.js';
-import { findKeyByHash } from '../db/sql/keys.js';
+import type { KeyHolderRow } from '../db/sql/keys.js';
 import { Problem } from '../errors.js';
 import { hashKey, isKeyShaped } from '../tenancy/key-secret.js';
 import type { KeyScope } from '../tenancy/scopes.js';
 import { isKeyScope } from '../tenancy/scopes.js';
 import type { Limits } from '../tenancy/tiers.js';
 import { limitsOf } from '../tenancy/tiers.js';
+import { AccessVersion } from './access-version.js';
+import { KeyLookups } from './key-lookups.js';
 
 /** Who sends a request. */
 export interface Identity {
@@ -23,18 +25,23 @@ export interface Identity {
 export type Caller = Identity | { readonly kind: 'admin' };
 
 /**
- * How long a looked-up key is believed, counted from before the look-up began: so a key that is revoked, rotated, suspended or limited
+ * How long what was looked up is believed whatever happens, counted from before it was asked for. A known key is believed for longer, as long as a poll of
+ * the access version that began less than this time ago says that nothing has changed. So a key that is revoked, rotated, suspended or limited
  * anywhere has its new state on every node well within a second, without any message between nodes that might get lost.
+ *
+ * Also where the version is another one: a tenant that changes its keys without end makes no more work than there is without versions.
  */
 const believedMsMax = 500;
-/** Keys remembered, unknown ones included. */
-const rememberedKeysMax = 50_000;
-/** Look-ups under way, of all keys; beyond it a flood of unknown keys is refused without one. */
-const lookupsMax = 256;
+/** Then it is looked up again all the same, in case that somebody has changed a key past the triggers that raise the version. */
+const believedUnchangedMsMax = 300_000;
+const knownKeysMax = 50_000;
+const unknownKeysMax = 10_000;
 
-interface Remembered {
-  readonly identity: Identity | null;
+interface Known {
+  readonly identity: Identity;
   readonly askedAtMs: number;
+  /** The access version with which it was read. */
+  readonly version: string;
 }
 
 interface Lookup {
@@ -43,45 +50,70 @@ interface Lookup {
 }
 
 export class Authenticator {
-  readonly #database: Database;
   readonly #clock: Clock;
   readonly #adminTokenHash: Buffer;
-  readonly #remembered = new Map<string, Remembered>();
-  /** What a request may wait for together with others. */
+  readonly #keyLookups: KeyLookups;
+  readonly #version: AccessVersion;
+  /**
+   * Keys that are somebody's, by themselves: every request asks, and to take a key's digest costs more than all the rest. In the order in which they were
+   * looked up.
+   */
+  readonly #known = new Map<string, Known>();
+  /** When a digest was looked up in vain, in that order. */
+  readonly #unknown = new Map<string, number>();
+  /** What a request may wait for together with others, by digest. */
   readonly #lookups = new Map<string, Lookup>();
-  #lookupsUnderWay = 0;
   /** Raised when this node changes a key or an org: a look-up that began before is not remembered. */
   #generation = 0;
 
   constructor(database: Database, clock: Clock, adminToken: string) {
-    this.#database = database;
     this.#clock = clock;
     this.#adminTokenHash = hashKey(adminToken);
+    this.#keyLookups = new KeyLookups(database, clock);
+    this.#version = new AccessVersion(database);
   }
 
   /**
    * Who holds the credentials of these headers. Answers without a promise where it can, since every request asks. Throws or rejects with
-   * `missing_key`, `invalid_key`, `org_suspended`, or the storage's failure.
+   * `missing_key`, `invalid_key`, `org_suspended`, or the storage's failure. The same object for a key as long as it is not looked up again.
    */
   authenticate(headers: IncomingHttpHeaders): Caller | Promise<Caller> {
-    const credential = readCredential(headers);
+    const nowMs = this.#clock.monotonic();
+    const identity = this.#believed(soleCredential(headers), nowMs);
+    return identity === undefined ? this.#identify(readCredential(headers), nowMs) : this.#check(identity);
+  }
+
+  /** Forgets the keys of an org: this node changed it, or one of them. */
+  forget(org: string): void {
+    this.#generation++;
+    for (const [key, { identity }] of this.#known) if (identity.org === org) this.#known.delete(key);
+    this.#unknown.clear();
+    this.#lookups.clear();
+  }
+
+  #believed(key: string, nowMs: number): Identity | undefined {
+    const known = this.#known.get(key);
+    if (known === undefined) return undefined;
+    const ageMs = nowMs - known.askedAtMs;
+    const isUnchanged = ageMs < believedUnchangedMsMax && this.#version.wasCurrent(known.version, nowMs);
+    if (ageMs >= believedMsMax && !isUnchanged) return undefined;
+    this.#version.keepFresh(nowMs);
+    return known.identity;
+  }
+
+  #identify(credential: string, nowMs: number): Caller | Promise<Caller> {
     if (!isKeyShaped(credential)) {
       // Hashes are compared, so that neither length nor content of the token shows in the time it takes.
       if (timingSafeEqual(hashKey(credential), this.#adminTokenHash)) return { kind: 'admin' };
       throw unknownKey();
     }
-    const name = hashKey(credential).toString('latin1');
-    const known = this.#remembered.get(name);
-    if (known !== undefined && this.#clock.monotonic() - known.askedAtMs < believedMsMax)
-      return this.#check(known.identity);
-    return this.#lookUp(name).then((identity) => this.#check(identity));
-  }
-
-  /** Forgets every key: this node changed one. */
-  forget(): void {
-    this.#generation++;
-    this.#remembered.clear();
-    this.#lookups.clear();
+    // Written in another way than those that `soleCredential` reads.
+    const identity = this.#believed(credential, nowMs);
+    if (identity !== undefined) return this.#check(identity);
+    const hash = hashKey(credential);
+    const unknownSinceMs = this.#unknown.get(hash.toString('latin1'));
+    if (unknownSinceMs !== undefined && nowMs - unknownSinceMs < believedMsMax) throw unknownKey();
+    return this.#lookUp(credential, hash, nowMs).then((found) => this.#check(found));
   }
 
   #check(identity: Identity | null): Identity {
@@ -97,15 +129,11 @@ export class Authenticator {
    * One look-up per key at a time; whoever asks meanwhile gets its result or its failure. One that is older than `believedMsMax`, because the
    * storage is slow, may have missed a change: it is not waited for any more.
    */
-  #lookUp(name: string): Promise<Identity | null> {
-    const askedAtMs = this.#clock.monotonic();
+  #lookUp(key: string, hash: Buffer, askedAtMs: number): Promise<Identity | null> {
+    const name = hash.toString('latin1');
     const underWay = this.#lookups.get(name);
     if (underWay !== undefined && askedAtMs - underWay.askedAtMs < believedMsMax) return underWay.identity;
-    if (this.#lookupsUnderWay >= lookupsMax) {
-      const detail = 'Too many keys are being looked up. Try again after the time in Retry-After.';
-      return Promise.reject(new Problem('overloaded', detail, { retryAfterSeconds: 1 }));
-    }
-    const lookup = { askedAtMs, identity: this.#readAndRemember(name, askedAtMs) };
+    const lookup = { askedAtMs, identity: this.#readAndRemember(key, hash, askedAtMs) };
     this.#lookups.set(name, lookup);
     const release = (): void => {
       if (this.#lookups.get(name) === lookup) this.#lookups.delete(name);
@@ -114,42 +142,59 @@ export class Authenticator {
     return lookup.identity;
   }
 
-  async #readAndRemember(name: string, askedAtMs: number): Promise<Identity | null> {
+  async #readAndRemember(key: string, hash: Buffer, askedAtMs: number): Promise<Identity | null> {
     const generation = this.#generation;
-    this.#lookupsUnderWay++;
-    try {
-      const identity = await this.#read(Buffer.from(name, 'latin1'));
-      const known = this.#remembered.get(name);
-      const isNewest = known === undefined || known.askedAtMs <= askedAtMs;
-      if (generation === this.#generation && isNewest) this.#remember(name, { identity, askedAtMs });
-      return identity;
-    } finally {
-      this.#lookupsUnderWay--;
+    const { row, readAtMs } = await this.#keyLookups.find(hash);
+    if (row !== null) this.#version.saw(row.version, readAtMs);
+    const identity = row === null ? null : identityOf(row);
+    const name = hash.toString('latin1');
+    const newestMs = Math.max(this.#known.get(key)?.askedAtMs ?? 0, this.#unknown.get(name) ?? 0);
+    if (generation !== this.#generation || askedAtMs < newestMs) return identity;
+    this.#known.delete(key);
+    this.#unknown.delete(name);
+    if (row === null || identity === null) {
+      this.#unknown.set(name, askedAtMs);
+      if (this.#unknown.size > unknownKeysMax) deleteFirst(this.#unknown);
+    } else {
+      this.#known.set(key, { identity, askedAtMs, version: row.version });
+      this.#forgetOldest(askedAtMs);
     }
+    return identity;
   }
 
-  async #read(hash: Buffer): Promise<Identity | null> {
-    const row = await findKeyByHash(this.#database, hash);
-    if (row === null) return null;
-    return {
-      kind: 'key',
-      org: row.org,
-      keyId: row.key_id,
-      scopes: new Set(row.scopes.filter(isKeyScope)),
-      limits: limitsOf(row),
-      suspended: row.suspended,
-      expiresAtMs: row.ends_at?.getTime() ?? null,
-    };
-  }
-
-  #remember(name: string, remembered: Remembered): void {
-    this.#remembered.delete(name);
-    if (this.#remembered.size >= rememberedKeysMax) {
-      const oldest = this.#remembered.keys().next();
-      if (oldest.done !== true) this.#remembered.delete(oldest.value);
+  /** What is over the limit, and what is of no use any more: nobody's key is kept in memory for ever. */
+  #forgetOldest(nowMs: number): void {
+    for (const [key, { askedAtMs }] of this.#known) {
+      if (this.#known.size <= knownKeysMax && nowMs - askedAtMs < believedUnchangedMsMax) return;
+      this.#known.delete(key);
     }
-    this.#remembered.set(name, remembered);
   }
+}
+
+function identityOf(row: KeyHolderRow): Identity {
+  return {
+    kind: 'key',
+    org: row.org,
+    keyId: row.key_id,
+    scopes: new Set(row.scopes.filter(isKeyScope)),
+    limits: limitsOf(row),
+    suspended: row.suspended,
+    expiresAtMs: row.ends_at?.getTime() ?? null,
+  };
+}
+
+function deleteFirst(map: Map<string, unknown>): void {
+  const first = map.keys().next();
+  if (first.done !== true) map.delete(first.value);
+}
+
+const bearerPrefix = 'Bearer ';
+
+/** The credential as nearly everybody sends it, unchecked; empty where `readCredential` has to look. */
+function soleCredential(headers: IncomingHttpHeaders): string {
+  const { authorization, 'x-api-key': apiKey } = headers;
+  if (apiKey !== undefined) return authorization === undefined && typeof apiKey === 'string' ? apiKey : '';
+  return authorization?.startsWith(bearerPrefix) === true ? authorization.slice(bearerPrefix.length) : '';
 }
 
 function readCredential(headers: IncomingHttpHeaders): string {

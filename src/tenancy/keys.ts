@@ -47,8 +47,8 @@ export class Keys {
   constructor(
     private readonly database: Database,
     private readonly clock: Clock,
-    /** Called after a change, so that this node forgets what it knew of keys. */
-    private readonly onChange: () => void,
+    /** Called after a change, so that this node forgets what it knew of the org's keys. */
+    private readonly onChange: (org: string) => void,
   ) {}
 
   /**
@@ -107,7 +107,7 @@ export class Keys {
       const spec = { name: old.name, scopes: old.scopes, expiresAtMs };
       return insertNewKey(tx, org, key, spec, new Date(nowMs));
     });
-    this.onChange();
+    this.onChange(org);
     return created;
   }
 
@@ -122,7 +122,7 @@ export class Keys {
       await deleteKey(tx, org, id);
       return true;
     });
-    this.onChange();
+    this.onChange(org);
     return deleted;
   }
 }

@@ -33,7 +33,7 @@ export class Orgs {
     private readonly database: Database,
     private readonly clock: Clock,
     /** Called after a change, so that this node forgets what it knew of the org. */
-    private readonly onChange: () => void,
+    private readonly onChange: (org: string) => void,
     /** Called after an org was deleted: there is something to erase. */
     private readonly onDeleted: () => void,
   ) {}
@@ -87,7 +87,7 @@ export class Orgs {
       await recordChanges(tx, org, first, ...others);
       return updateOrg(tx, org, change);
     });
-    this.onChange();
+    this.onChange(org);
     return row === null ? null : toOrg(row);
   }
 
@@ -104,7 +104,7 @@ export class Orgs {
       await buryOrg(tx, org, last);
       return true;
     });
-    this.onChange();
+    this.onChange(org);
     if (deleted) this.onDeleted();
     return deleted;
   }

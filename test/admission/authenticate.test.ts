@@ -1,87 +1,27 @@
 import assert from 'node:assert/strict';
 import type { IncomingHttpHeaders } from 'node:http';
 import { describe, it } from 'node:test';
-import { Authenticator } from '../../src/admission/authenticate.js';
-import type { Caller } from '../../src/admission/authenticate.js';
-import type { Database, QueryResult, Scope, Statement } from '../../src/db/database.js';
+import { setImmediate as turn } from 'node:timers/promises';
+import type { Authenticator, Caller } from '../../src/admission/authenticate.js';
 import { StorageError } from '../../src/db/database.js';
-import type { KeyHolderRow } from '../../src/db/sql/keys.js';
 import { Problem } from '../../src/errors.js';
-import { createKeySecret } from '../../src/tenancy/key-secret.js';
+import { createKeySecret, hashKey } from '../../src/tenancy/key-secret.js';
+import type { Holder, Setup } from '../support/key-lookups.js';
+import { adminToken, ask, bearer, holder, refusal, setUp } from '../support/key-lookups.js';
 import { importMutant } from '../support/mutant.js';
-import { TestClock } from '../support/test-clock.js';
 
-const adminToken = 'the-admin-token-of-this-test';
 const believedMs = 500;
-const lookupsMax = 256;
+const lookupsMax = 4_096;
+const keysPerStatementMax = 256;
+const statementsMax = 16;
 const rememberedKeysMax = 50_000;
-
-const holder: KeyHolderRow = {
-  org: '7',
-  key_id: 'key_of_the_test',
-  scopes: ['events:write'],
-  ends_at: null,
-  tier: 'free',
-  rate_per_minute: null,
-  burst: null,
-  limit_mode: 'enforce',
-  suspended: false,
-};
-
-/** Look-ups that are answered when the test says so, in the order in which they came. */
-class Lookups implements Database {
-  readonly engine = 'postgres';
-  readonly waiting: { answer(row: Partial<KeyHolderRow> | null): void; fail(error: Error): void }[] = [];
-  asked = 0;
-  /** Null: the test answers. Else every look-up gets this at once. */
-  always: { readonly row: KeyHolderRow | null } | null = null;
-
-  query<Row>(_scope: Scope, { name }: Statement): Promise<QueryResult<Row>> {
-    assert.equal(name, 'key_find_by_hash');
-    this.asked++;
-    const result = (row: Partial<KeyHolderRow> | null) => {
-      const rows = row === null ? [] : [{ ...holder, ...row }];
-      return { rows: rows as Row[], rowCount: rows.length };
-    };
-    if (this.always !== null) return Promise.resolve(result(this.always.row));
-    return new Promise((resolve, reject) => {
-      this.waiting.push({ answer: (row) => resolve(result(row)), fail: reject });
-    });
-  }
-
-  next() {
-    const first = this.waiting.shift();
-    assert.ok(first, 'no look-up is under way');
-    return first;
-  }
-
-  transaction = (): Promise<never> => assert.fail('a look-up is one query');
-  listen = (): Promise<never> => assert.fail('a look-up listens to nothing');
-  close = (): Promise<void> => Promise.resolve();
-}
-
-interface Setup {
-  readonly authenticator: Authenticator;
-  readonly lookups: Lookups;
-  readonly clock: TestClock;
-}
-
-function setUp(Kind: typeof Authenticator = Authenticator): Setup {
-  const lookups = new Lookups();
-  const clock = new TestClock();
-  return { authenticator: new Kind(lookups, clock, adminToken), lookups, clock };
-}
-
-const bearer = (key: string): IncomingHttpHeaders => ({ authorization: `Bearer ${key}` });
-const ask = async ({ authenticator }: Setup, key: string): Promise<Caller> => authenticator.authenticate(bearer(key));
-const refusal = (code: string) => (error: unknown) => error instanceof Problem && error.code === code;
 
 describe('the authenticator', () => {
   it('looks a key up once, however many requests wait for it', async () => {
     const setup = setUp();
     const key = createKeySecret();
     const asking = Array.from({ length: 50 }, () => ask(setup, key));
-    setup.lookups.next().answer({ org: '42' });
+    (await setup.lookups.next()).answer({ org: '42' });
     for (const caller of await Promise.all(asking)) assert.ok(caller.kind === 'key' && caller.org === '42');
     assert.equal(setup.lookups.asked, 1);
   });
@@ -90,10 +30,10 @@ describe('the authenticator', () => {
     const setup = setUp();
     const key = createKeySecret();
     const asking = Array.from({ length: 10 }, () => assert.rejects(ask(setup, key), StorageError));
-    setup.lookups.next().fail(new StorageError('unavailable', 'no session'));
+    (await setup.lookups.next()).fail(new StorageError('unavailable', 'no session'));
     await Promise.all(asking);
     const again = ask(setup, key);
-    setup.lookups.next().answer({});
+    (await setup.lookups.next()).answer({});
     assert.equal((await again).kind, 'key');
   });
 
@@ -101,15 +41,16 @@ describe('the authenticator', () => {
     const setup = setUp();
     const key = createKeySecret();
     const first = ask(setup, key);
+    await turn();
     setup.clock.advance(believedMs - 100);
-    setup.lookups.next().answer({});
+    (await setup.lookups.next()).answer({});
     await first;
     setup.clock.advance(99);
     await ask(setup, key);
     assert.equal(setup.lookups.asked, 1);
     setup.clock.advance(1);
     const again = ask(setup, key);
-    setup.lookups.next().answer(null);
+    (await setup.lookups.next()).answer(null);
     await assert.rejects(again, refusal('invalid_key'));
   });
 
@@ -129,8 +70,9 @@ describe('the authenticator', () => {
   async function survivesForget(setup: Setup): Promise<boolean> {
     const key = createKeySecret();
     const first = ask(setup, key);
-    setup.authenticator.forget();
-    setup.lookups.next().answer({});
+    await turn();
+    setup.authenticator.forget(holder.org);
+    (await setup.lookups.next()).answer({});
     await first;
     setup.lookups.always = { row: null };
     return ask(setup, key).then(
@@ -143,8 +85,8 @@ describe('the authenticator', () => {
     assert.equal(await survivesForget(setUp()), false);
     const { Authenticator: Careless } = await importMutant<{ Authenticator: typeof Authenticator }>(
       'admission/authenticate.js',
-      'generation === this.#generation',
-      'true',
+      'generation !== this.#generation',
+      'false',
     );
     assert.equal(await survivesForget(setUp(Careless)), true);
   });
@@ -153,9 +95,10 @@ describe('the authenticator', () => {
     const setup = setUp();
     const key = createKeySecret();
     const before = ask(setup, key);
-    setup.authenticator.forget();
+    await turn();
+    setup.authenticator.forget(holder.org);
     const after = ask(setup, key);
-    const [old, fresh] = [setup.lookups.next(), setup.lookups.next()];
+    const [old, fresh] = [await setup.lookups.next(), await setup.lookups.next()];
     fresh.answer(null);
     await assert.rejects(after, refusal('invalid_key'));
     old.answer({});
@@ -168,9 +111,10 @@ describe('the authenticator', () => {
   async function waitsForAHangingLookup(setup: Setup): Promise<boolean> {
     const key = createKeySecret();
     const early = ask(setup, key);
+    await turn();
     setup.clock.advance(believedMs);
     const late = ask(setup, key);
-    const old = setup.lookups.next();
+    const old = await setup.lookups.next();
     for (const fresh of setup.lookups.waiting) fresh.answer(null);
     old.answer({});
     await early;
@@ -194,9 +138,10 @@ describe('the authenticator', () => {
     const setup = setUp();
     const key = createKeySecret();
     const early = ask(setup, key);
+    await turn();
     setup.clock.advance(believedMs);
     const late = ask(setup, key);
-    const [old, fresh] = [setup.lookups.next(), setup.lookups.next()];
+    const [old, fresh] = [await setup.lookups.next(), await setup.lookups.next()];
     fresh.answer(null);
     await assert.rejects(late);
     old.answer({});
@@ -204,17 +149,19 @@ describe('the authenticator', () => {
     await assert.rejects(ask(setup, key), refusal('invalid_key'));
   });
 
-  it('refuses a flood of unknown keys beyond 256 look-ups at once, also when keys change meanwhile', async () => {
+  it('refuses a flood of unknown keys beyond 4,096 look-ups at once, also when keys change meanwhile', async () => {
     const setup = setUp();
     const asking = Array.from({ length: lookupsMax }, () => assert.rejects(ask(setup, createKeySecret())));
-    for (const change of [() => {}, () => setup.authenticator.forget()]) {
+    for (const change of [() => {}, () => setup.authenticator.forget(holder.org)]) {
       change();
       await assert.rejects(ask(setup, createKeySecret()), (error) => {
         assert.ok(error instanceof Problem && error.code === 'overloaded' && error.retryAfterSeconds === 1);
         return true;
       });
     }
+    await turn();
     assert.equal(setup.lookups.asked, lookupsMax);
+    assert.equal(setup.lookups.statements, lookupsMax / keysPerStatementMax);
     for (const lookup of setup.lookups.waiting) lookup.answer(null);
     await Promise.all(asking);
     setup.lookups.always = { row: holder };
@@ -225,11 +172,62 @@ describe('the authenticator', () => {
     const setup = setUp();
     setup.lookups.always = { row: holder };
     const keys = Array.from({ length: rememberedKeysMax + 1 }, createKeySecret);
-    for (const key of keys) await ask(setup, key);
+    for (let i = 0; i < keys.length; i += lookupsMax)
+      await Promise.all(keys.slice(i, i + lookupsMax).map((key) => ask(setup, key)));
     assert.equal(setup.lookups.asked, keys.length);
     for (const key of keys.slice(1)) assert.ok(!(setup.authenticator.authenticate(bearer(key)) instanceof Promise));
     await ask(setup, keys[0] ?? '');
     assert.equal(setup.lookups.asked, keys.length + 1);
+  });
+
+  it('looks up in one statement what is asked for in one turn, and gives each key its own answer', async () => {
+    const setup = setUp();
+    const [good, unknown, strange] = [createKeySecret(), createKeySecret(), createKeySecret()];
+    const asking = Promise.allSettled([good, unknown, strange].map((key) => ask(setup, key)));
+    const answers = new Map<string, Partial<Holder>>([
+      [hashKey(good).toString('hex'), { org: '42' }],
+      // What no row should hold, and what would fail all three if it were read with them.
+      [hashKey(strange).toString('hex'), { scopes: null as unknown as string[] }],
+    ]);
+    (await setup.lookups.next()).answer((hash) => answers.get(hash.toString('hex')) ?? null);
+    const [first, second, third] = await asking;
+    assert.ok(first?.status === 'fulfilled' && first.value.kind === 'key' && first.value.org === '42');
+    assert.ok(second?.status === 'rejected' && refusal('invalid_key')(second.reason));
+    assert.ok(third?.status === 'rejected' && third.reason instanceof TypeError);
+    assert.equal(setup.lookups.statements, 1);
+  });
+
+  it('has 16 statements under way at most, and sends what waited as they are answered', async () => {
+    const setup = setUp();
+    for (let i = 0; i < statementsMax; i++) {
+      void ask(setup, createKeySecret());
+      await turn();
+    }
+    const waiting = Promise.all([1, 2, 3].map(() => ask(setup, createKeySecret())));
+    await turn();
+    assert.equal(setup.lookups.statements, statementsMax);
+    (await setup.lookups.next()).answer({});
+    for (let i = 1; i < statementsMax; i++) (await setup.lookups.next()).answer({});
+    (await setup.lookups.next()).answer({});
+    assert.equal((await waiting).length, 3);
+    assert.equal(setup.lookups.statements, statementsMax + 1);
+  });
+
+  it('forgets the keys of the org that this node changed, and no others', async () => {
+    const setup = setUp();
+    const [own, others] = [createKeySecret(), createKeySecret()];
+    for (const [key, org] of [
+      [own, '1'],
+      [others, '2'],
+    ] as const) {
+      setup.lookups.always = { row: { ...holder, org } };
+      await ask(setup, key);
+    }
+    setup.authenticator.forget('1');
+    await ask(setup, others);
+    assert.equal(setup.lookups.asked, 2);
+    await ask(setup, own);
+    assert.equal(setup.lookups.asked, 3);
   });
 
   it('refuses a key from the millisecond of its end on, though it is remembered', async () => {

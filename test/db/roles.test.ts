@@ -117,6 +117,7 @@ const grants = [
   'sluice_system: INSERT heads',
   'sluice_system: INSERT orgs',
   'sluice_system: INSERT subscriptions',
+  'sluice_system: SELECT access_versions',
   'sluice_system: SELECT api_keys',
   'sluice_system: SELECT audit_heads',
   'sluice_system: SELECT deleted_orgs',
@@ -276,9 +277,10 @@ function describeRoles(storage: TestStorage): void {
     );
   });
 
-  it('find no function but that of a trigger and one that reads no row, no default privilege and no right to create in the schema', async () => {
+  it('find no function but those of triggers and one that reads no row, no default privilege and no right to create in the schema', async () => {
     assert.deepEqual(linesOf(await read(database, 'otherWays')), [
       'PUBLIC may USAGE in schema public',
+      'function raise_access_version()',
       'function refuse_audit_change()',
       'function sluice_server_run()',
       'sluice_app may USAGE in schema public',

@@ -122,6 +122,7 @@ export async function deleteKey(tx: Transaction, org: string, keyId: string): Pr
 }
 
 export interface KeyHolderRow {
+  hash: Buffer;
   org: string;
   key_id: string;
   scopes: string[];
@@ -131,20 +132,37 @@ export interface KeyHolderRow {
   burst: string | null;
   limit_mode: LimitMode;
   suspended: boolean;
+  /** The access version as this row was read. */
+  version: string;
 }
+
+/** The same in two snapshots only where no key and no org was changed, in what `findKeysByHash` tells of them, between the two (migration 0008). */
+const accessVersion = `coalesce((SELECT sum(version) FROM access_versions), 0)::text`;
 
 const findByHashStatement = {
   name: 'key_find_by_hash',
   text: `
-    SELECT k.org, k.key_id, k.scopes, LEAST(k.expires_at, k.retires_at) AS ends_at, o.tier, o.rate_per_minute, o.burst, o.limit_mode, o.suspended
+    SELECT k.hash, k.org, k.key_id, k.scopes, LEAST(k.expires_at, k.retires_at) AS ends_at,
+      o.tier, o.rate_per_minute, o.burst, o.limit_mode, o.suspended, ${accessVersion} AS version
     FROM api_keys AS k JOIN orgs AS o ON o.org = k.org
-    WHERE k.hash = $1`,
+    WHERE k.hash = ANY ($1::bytea[])`,
 };
 
-/** Whose key this is, living or not. */
-export async function findKeyByHash(database: Database, hash: Buffer): Promise<KeyHolderRow | null> {
+/** Whose keys these are, living or not. Nothing of those that are nobody's. A column that is read here belongs into a trigger of migrations 0008 to 0010. */
+export async function findKeysByHash(database: Database, hashes: readonly Buffer[]): Promise<KeyHolderRow[]> {
   const scope = { role: 'system', priority: 'read' } as const;
-  return (await database.query<KeyHolderRow>(scope, findByHashStatement, [hash])).rows[0] ?? null;
+  return (await database.query<KeyHolderRow>(scope, findByHashStatement, [hashes])).rows;
+}
+
+const accessVersionStatement = { name: 'key_access_version', text: `SELECT ${accessVersion} AS version` };
+
+/** Another one after each change of a key or an org that `findKeysByHash` would show, but for new ones; whoever made it. */
+export async function readAccessVersion(database: Database): Promise<string> {
+  const scope = { role: 'system', priority: 'read' } as const;
+  const { rows } = await database.query<{ version: string }>(scope, accessVersionStatement);
+  const row = rows[0];
+  if (row === undefined) throw new Error('a SELECT of an expression returned no row');
+  return row.version;
 }
 
 const touchKeysStatement = {
