@@ -87,7 +87,6 @@ export class Authenticator {
   forget(org: string): void {
     this.#generation++;
     for (const [key, { identity }] of this.#known) if (identity.org === org) this.#known.delete(key);
-    this.#unknown.clear();
     this.#lookups.clear();
   }
 

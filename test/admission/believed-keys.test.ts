@@ -124,6 +124,17 @@ describe('a known key', () => {
     await assert.rejects(ask(setup, key), refusal('invalid_key'));
   });
 
+  it('that has become nobody’s is not kept', async () => {
+    const setup = await setUpKnown();
+    Object.assign(setup.lookups, { version: '2', always: { row: null } });
+    setup.clock.advance(believedMs);
+    await assert.rejects(ask(setup, setup.key), refusal('invalid_key'));
+    // No version comes back but here: what was kept would be believed.
+    Object.assign(setup.lookups, { version: '1', always: { row: holder } });
+    await ask(setup, createKeySecret());
+    await assert.rejects(ask(setup, setup.key), refusal('invalid_key'));
+  });
+
   it('that is nobody’s is looked up again after 500 ms, though nothing has changed', async () => {
     const setup = await setUpKnown();
     const unknown = createKeySecret();
@@ -167,7 +178,10 @@ describe('the access version', () => {
     version.saw('1', 0);
     version.keepFresh(pollMs - 1);
     assert.equal(lookups.polled, 0);
-    for (let nowMs = pollMs; nowMs < 2_000; nowMs += 50) version.keepFresh(nowMs);
+    version.keepFresh(pollMs);
+    version.keepFresh(2 * pollMs - 1);
+    assert.equal(lookups.polled, 1);
+    for (let nowMs = 2 * pollMs; nowMs < 2_000; nowMs += 50) version.keepFresh(nowMs);
     assert.equal(lookups.polled, pollsMax);
     lookups.nextPoll().fail(new StorageError('unavailable', 'no session'));
     await turn();

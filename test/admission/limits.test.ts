@@ -47,7 +47,7 @@ function limitTests(nodes: ClockedNodes): void {
     );
     nodes.advance(599);
     assertProblem(await send(org), 'rate_limited');
-    nodes.advance(401);
+    nodes.advance(501);
     assert.equal((await send(org)).status, 201);
     assertProblem(await send(org), 'rate_limited');
     nodes.advance(60_000);
