@@ -1,8 +1,8 @@
 import type { Database, Transaction } from '../db/database.js';
 import { existingEvents } from '../db/sql/events.js';
-import { deleteDeadAt, findLease, leasesHolding, removeFromLeases } from '../db/sql/leases.js';
-import type { Head, SubscriptionRow } from '../db/sql/subscriptions.js';
-import { lockSubscription, moveSubscription, readHead } from '../db/sql/subscriptions.js';
+import { deleteDeadAt, settleLease, takeFromLeases } from '../db/sql/leases.js';
+import type { SubscriptionRow } from '../db/sql/subscriptions.js';
+import { lockWithHead, moveSubscription, readHead } from '../db/sql/subscriptions.js';
 import { Problem } from '../errors.js';
 import { segmentsOf, wants } from './filter.js';
 import { PositionSet } from './position-set.js';
@@ -36,17 +36,16 @@ export function acknowledge(
   addresses: readonly AcknowledgedAddress[],
 ): Promise<readonly Acknowledgement[] | null> {
   return database.transaction({ role: 'app', org }, async (tx) => {
-    const state = await lockSubscription(tx, org, subscription);
-    if (state === null) return null;
-    const head = await readHead(tx, org);
-    if (head === null) return addresses.map(() => 'unknown');
+    const locked = await lockWithHead(tx, org, subscription);
+    if (locked === null) return null;
+    const { state, head } = locked;
     // An id can claim any day; only the days of this org's log are looked into, each of which is a partition to lock.
     const possible = addresses.filter(({ day }) => day >= head.firstDay && day <= head.day);
     const existing = possible.length === 0 ? [] : await existingEvents(tx, org, possible);
     const wanted = existing.filter(({ position, type }) => wants(state.filters, position, type));
     const stored = new Map(wanted.map((event) => [addressKey(event), event]));
     const events = [...stored.values()].toSorted((a, b) => a.position - b.position);
-    const newly = await settleEvents(tx, org, subscription, state, head, events);
+    const newly = await settleEvents(tx, org, subscription, state, events);
     return addresses.map((address) => {
       if (!stored.has(addressKey(address))) return 'unknown';
       // Of an id that is given twice, the first acknowledges.
@@ -60,22 +59,17 @@ function addressKey({ epoch, position, day }: AcknowledgedAddress): string {
 }
 
 /** Acknowledges what a lease still holds, also if it has ended but nothing of it was handed out again. Returns the number of events. */
-export function acknowledgeLease(
+export async function acknowledgeLease(
   database: Database,
   org: string,
   subscription: number,
   lease: string,
 ): Promise<number | null> {
-  return database.transaction({ role: 'app', org }, async (tx) => {
-    const state = await lockSubscription(tx, org, subscription);
-    if (state === null) return null;
-    const row = await findLease(tx, org, subscription, lease);
-    if (row === null) return 0;
-    const events = PositionSet.parse(row.positions).size;
-    await removeFromLeases(tx, org, subscription, [lease], row.positions);
-    await moveSubscription(tx, org, subscription, unmoved(state, { heldChange: -events }));
-    return events;
+  // Without waiting for the answer, so that COMMIT leaves with it, and the lock is held for no longer than the server takes.
+  const sent = await database.transaction({ role: 'app', org }, async (tx) => {
+    return { settled: settleLease(tx, org, subscription, lease) };
   });
+  return sent.settled;
 }
 
 /** Settles stored events, given in the order of the log. Returns the positions of those that were not settled before. */
@@ -84,26 +78,33 @@ async function settleEvents(
   org: string,
   subscription: number,
   state: SubscriptionRow,
-  head: Head,
   events: readonly AcknowledgedAddress[],
 ): Promise<Set<number>> {
   if (events.length === 0) return new Set();
   const positions = events.map((event) => event.position);
   const ahead = PositionSet.parse(state.ahead);
   const newlyAhead = positions.filter((position) => position > Number(state.cursor) && !ahead.has(position));
-  const dead = (await deleteDeadAt(tx, org, subscription, positions)).map(({ position }) => position);
-  const held = await releaseHeld(tx, org, subscription, positions);
+  const [deleted, held] = await Promise.all([
+    deleteDeadAt(tx, org, subscription, positions),
+    releaseHeld(tx, org, subscription, positions),
+  ]);
+  const dead = deleted.map(({ position }) => position);
   const change = { heldChange: -held.length, deadChange: -dead.length };
   if (newlyAhead.length > 0) {
     const aheadNow = PositionSet.union([ahead, PositionSet.of(newlyAhead)]);
-    const { cursor, cursorDay } = await passOver(tx, org, state, head, aheadNow, events);
+    const { cursor, cursorDay } = await passOver(tx, org, state, aheadNow, events);
     const rest = aheadNow.after(cursor);
     if (rest.ranges.length > aheadRangesMax) throw tooScattered();
-    await moveSubscription(tx, org, subscription, { cursor, cursorDay, ahead: rest.toString(), ...change });
+    leaveToCommit(moveSubscription(tx, org, subscription, { cursor, cursorDay, ahead: rest.toString(), ...change }));
   } else if (held.length > 0 || dead.length > 0) {
-    await moveSubscription(tx, org, subscription, unmoved(state, change));
+    leaveToCommit(moveSubscription(tx, org, subscription, unmoved(state, change)));
   }
   return new Set([...newlyAhead, ...dead, ...held]);
+}
+
+/** COMMIT leaves with the last statement, whose failure is that of the transaction. */
+function leaveToCommit(statement: Promise<void>): void {
+  statement.catch(() => {});
 }
 
 /**
@@ -114,13 +115,14 @@ async function passOver(
   tx: Transaction,
   org: string,
   state: SubscriptionRow,
-  head: Head,
   ahead: PositionSet,
   events: readonly AcknowledgedAddress[],
 ): Promise<{ readonly cursor: number; readonly cursorDay: number }> {
   const [cursor, end] = [Number(state.cursor), ahead.last ?? 0];
   const open = PositionSet.range(cursor + 1, end).minus(ahead);
-  const days = { first: state.cursor_day, last: head.day };
+  // A head from before the lock could lie below what others have acknowledged meanwhile, and an event on a day after it would be passed over.
+  const head = await readHead(tx, org);
+  const days = { first: state.cursor_day, last: head?.day ?? state.cursor_day };
   for (const { positions, types } of segmentsOf(state.filters, open)) {
     const page =
       types === null
@@ -146,17 +148,8 @@ export async function releaseHeld(
   subscription: number,
   positions: readonly number[],
 ): Promise<readonly number[]> {
-  const set = PositionSet.of(positions).toString();
-  const leases = await leasesHolding(tx, org, subscription, set);
-  if (leases.length === 0) return [];
-  await removeFromLeases(
-    tx,
-    org,
-    subscription,
-    leases.map((lease) => lease.lease),
-    set,
-  );
-  const held = PositionSet.union(leases.map((lease) => PositionSet.parse(lease.positions)));
+  const taken = await takeFromLeases(tx, org, subscription, PositionSet.of(positions).toString());
+  const held = PositionSet.union(taken.map((of) => PositionSet.parse(of)));
   return positions.filter((position) => held.has(position));
 }
 

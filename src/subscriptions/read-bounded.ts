@@ -1,6 +1,6 @@
 import type { Transaction } from '../db/database.js';
 import type { EventRow, ScanRow } from '../db/sql/events.js';
-import { readEventsAt, scanEvents } from '../db/sql/events.js';
+import { readEventsAt, readFirstEvents, scanEvents } from '../db/sql/events.js';
 import type { DayRange } from '../db/sql/subscriptions.js';
 import type { TypeFilter } from '../db/sql/type-filter.js';
 import { PositionSet } from './position-set.js';
@@ -43,29 +43,23 @@ export async function readBounded(
   limit: number,
   wantsPayload: boolean,
 ): Promise<Page> {
-  // One more than is asked for tells whether anything is left.
-  const scanLimit = filters.every((filter) => filter === null) ? limit + 1 : scannedEventsMax;
+  const isFiltered = filters.some((filter) => filter !== null);
+  const scanLimit = isFiltered ? scannedEventsMax : limit + 1;
   const [candidate, beyond] = positions.firstRanges(rangesToScan(positions, scanLimit));
   let day = days.first;
   for (let statement = 0; statement < statementsMax && day <= days.last && !candidate.isEmpty; statement++) {
     const window = { first: day, last: Math.min(days.last, day + daysPerStatementMax - 1) };
-    const scanned = await scanEvents(tx, org, candidate.toString(), window, filters, scanLimit);
-    const chosen = choose(scanned, limit, wantsPayload);
-    if (scanned.length === 0) {
+    const look = isFiltered ? readMatching : readFirst;
+    const { events, reached, more } = await look(tx, org, candidate, window, filters, limit, wantsPayload);
+    if (reached === null) {
       day = window.last + 1;
       continue;
     }
-    const at = chosen.rows.filter((row) => row.matches).map((row) => Number(row.position));
-    const events =
-      at.length === 0 ? [] : await readEventsAt(tx, org, PositionSet.of(at).toString(), window, wantsPayload);
-    const last = chosen.rows.at(-1);
-    const reached = last === undefined ? null : { position: Number(last.position), day: last.day };
-    const allScanned = scanned.length < scanLimit && chosen.rows.length === scanned.length;
     return {
       events,
       reached,
-      dayReached: reached?.day ?? day,
-      exhausted: allScanned && window.last === days.last && beyond.isEmpty,
+      dayReached: reached.day,
+      exhausted: !more && window.last === days.last && beyond.isEmpty,
     };
   }
   const last = candidate.last;
@@ -75,6 +69,50 @@ export async function readBounded(
     return { events: [], reached: { position: last, day: days.first }, dayReached: days.first, exhausted: false };
   }
   return { events: [], reached: null, dayReached: Math.min(day, days.last), exhausted: daysDone };
+}
+
+interface Looked {
+  readonly events: readonly EventRow[];
+  /** The last event that was looked at; null if there was none. */
+  readonly reached: Page['reached'];
+  /** There may be another one behind it. */
+  readonly more: boolean;
+}
+
+async function readFirst(
+  tx: Transaction,
+  org: string,
+  positions: PositionSet,
+  days: DayRange,
+  _filters: Filters,
+  limit: number,
+  wantsPayload: boolean,
+): Promise<Looked> {
+  const text = positions.toString();
+  const { events, more } = await readFirstEvents(tx, org, text, days, limit, replyPayloadBytesMax, wantsPayload);
+  return { events, reached: placeOf(events.at(-1)), more };
+}
+
+/** Scans first, so that of what the filter passes over nothing is read but what the filter needs. */
+async function readMatching(
+  tx: Transaction,
+  org: string,
+  positions: PositionSet,
+  days: DayRange,
+  filters: Filters,
+  limit: number,
+  wantsPayload: boolean,
+): Promise<Looked> {
+  const scanned = await scanEvents(tx, org, positions.toString(), days, filters, scannedEventsMax);
+  const chosen = choose(scanned, limit, wantsPayload);
+  const at = PositionSet.of(chosen.filter((row) => row.matches).map((row) => Number(row.position)));
+  const events = at.isEmpty ? [] : await readEventsAt(tx, org, at.toString(), days, wantsPayload);
+  const more = scanned.length === scannedEventsMax || chosen.length < scanned.length;
+  return { events, reached: placeOf(chosen.at(-1)), more };
+}
+
+function placeOf(row: { readonly position: string; readonly day: number } | undefined): Page['reached'] {
+  return row === undefined ? null : { position: Number(row.position), day: row.day };
 }
 
 /** Each range is scanned up to the limit, so wide ones are scanned in few at a time: together they hold less than `scannedEventsMax` and one limit. */
@@ -115,14 +153,14 @@ export async function readNext(
 }
 
 /** Cuts what was scanned after `limit` matches, or where the next match would not fit in the reply. */
-function choose(scanned: readonly ScanRow[], limit: number, countsBytes: boolean): { rows: readonly ScanRow[] } {
+function choose(scanned: readonly ScanRow[], limit: number, countsBytes: boolean): readonly ScanRow[] {
   let matches = 0;
   let bytes = 0;
   for (const [i, row] of scanned.entries()) {
     if (!row.matches) continue;
     if (countsBytes) bytes += row.bytes;
-    if (matches === limit || (matches > 0 && bytes > replyPayloadBytesMax)) return { rows: scanned.slice(0, i) };
+    if (matches === limit || (matches > 0 && bytes > replyPayloadBytesMax)) return scanned.slice(0, i);
     matches++;
   }
-  return { rows: scanned };
+  return scanned;
 }

@@ -1,9 +1,10 @@
+import { StorageError } from '../db/database.js';
 import type { Database, Transaction } from '../db/database.js';
 import type { EventRow } from '../db/sql/events.js';
-import type { LeaseRow } from '../db/sql/leases.js';
-import { dueLeases, insertDeadLetters, insertLease, nextDueAt, removeFromLeases } from '../db/sql/leases.js';
+import type { LeaseRow, NewLease } from '../db/sql/leases.js';
+import { dueLeases, handOut, insertDeadLetters, insertLease, nextDueAt, removeFromLeases } from '../db/sql/leases.js';
 import type { DayRange, Head, SubscriptionRow } from '../db/sql/subscriptions.js';
-import { lockSubscription, moveSubscription, readHead, readOutlook } from '../db/sql/subscriptions.js';
+import { lockIfAnything, moveSubscription, readHead } from '../db/sql/subscriptions.js';
 import type { Segment } from './filter.js';
 import { firstSegment } from './filter.js';
 import { PositionSet } from './position-set.js';
@@ -41,18 +42,24 @@ export const heldPositionsMax = 100_000;
  * that one call returns has the same attempt number. Null if there is no such subscription.
  *
  * The subscription is locked first; only the statements after it choose, each with a newer snapshot, so that nothing that another
- * receiver just took is seen as free, and no event below the head that was read can still be invisible.
+ * receiver just took is seen as free, and no event below the head that was read can still be invisible. The head may be of before the lock: then less is seen than
+ * there is by now.
  */
-export function receive(database: Database, request: ReceiveRequest): Promise<Received | null> {
-  return database.transaction({ role: 'app', org: request.org }, async (tx) => {
-    // A lock is written to disk with the commit. So that those who wait in vain cost none, they are told from a look without a lock.
-    const outlook = await readOutlook(tx, request.org, request.subscription);
+export async function receive(database: Database, request: ReceiveRequest): Promise<Received | null> {
+  const { org, subscription, nowMs } = request;
+  const writes: Writes = [];
+  const received = await database.transaction({ role: 'app', org }, async (tx) => {
+    const now = new Date(nowMs);
+    const outlook = await lockIfAnything(tx, org, subscription, now);
     if (outlook === null) return null;
-    const dueAtMs = outlook.due?.getTime() ?? Infinity;
-    if (!outlook.behind && dueAtMs > request.nowMs) return nothing(outlook.due);
-    const state = await lockSubscription(tx, request.org, request.subscription);
-    if (state === null) return null;
-    const due = await dueLeases(tx, request.org, request.subscription, new Date(request.nowMs), dueLeasesMax);
+    const { state, behind } = outlook;
+    const isDue = outlook.due !== null && outlook.due.getTime() <= nowMs;
+    if (state === null) return behind || isDue ? null : nothing(outlook.due);
+    // Both leave in one write. What is due goes first, but where the look found none there will hardly be any.
+    const [due, early] = await Promise.all([
+      dueLeases(tx, org, subscription, now, dueLeasesMax),
+      isDue ? null : readAhead(tx, request, state, outlook.head, noChange),
+    ]);
     const dead = due.filter((lease) => lease.attempt >= state.max_attempts);
     const buried = await bury(tx, request, dead);
     const living = due.filter((lease) => lease.attempt < state.max_attempts);
@@ -62,12 +69,20 @@ export function receive(database: Database, request: ReceiveRequest): Promise<Re
       await noteChange(tx, request, state, change);
       return { events: again.events, attempt: again.attempt, moreDue: true, nextDueAtMs: null };
     }
-    const { events, moreAhead } = await advance(tx, request, state, change);
-    const nextDue = events.length > 0 ? null : await nextDueAt(tx, request.org, request.subscription);
+    const ahead = due.length === 0 && !isDue ? early : await readAhead(tx, request, state, outlook.head, change);
+    const { events, moreAhead } = await advance(tx, request, state, change, ahead, writes);
+    const nextDue = events.length > 0 ? null : await nextDueAt(tx, org, subscription);
     const moreDue = due.length === dueLeasesMax || again.dropped > 0 || moreAhead;
     return { events, attempt: 1, moreDue, nextDueAtMs: nextDue?.getTime() ?? null };
   });
+  for (const write of writes) {
+    if ((await write) !== 1) throw new StorageError('outcome_unknown', 'a lease was not stored with its subscription');
+  }
+  return received;
 }
+
+/** What nobody waits for before COMMIT, so that it leaves with it: each resolves with the number of rows written, one if all is well. */
+type Writes = Promise<number>[];
 
 function nothing(nextDue: Date | null): Received {
   return { events: [], attempt: 1, moreDue: false, nextDueAtMs: nextDue?.getTime() ?? null };
@@ -123,7 +138,10 @@ async function redeliver(
     leases.map((lease) => lease.lease),
     passed.toString(),
   );
-  await insertNewLease(tx, request, first.attempt + 1, page.events);
+  if (page.events.length > 0) {
+    const lease = newLease(request, first.attempt + 1, page.events);
+    await insertLease(tx, request.org, request.subscription, lease);
+  }
   return { events: page.events, attempt: first.attempt + 1, dropped: passed.size - handedOut.size };
 }
 
@@ -147,42 +165,75 @@ interface Advanced {
   readonly moreAhead: boolean;
 }
 
-/** Hands out events above the cursor and moves it past them, and past the gaps and what is not wanted or done before them. */
+const noChange: Change = { heldChange: 0, deadChange: 0 };
+
+/** What lies above the cursor, up to a head. */
+interface Ahead {
+  readonly head: Head;
+  readonly segment: Segment | null;
+  readonly page: Page;
+}
+
+/** Reads the next events above the cursor, as many as may be handed out. Null: there is nothing, or nothing may be. */
+async function readAhead(
+  tx: Transaction,
+  { org, eventsMax, wantsPayload }: ReceiveRequest,
+  state: SubscriptionRow,
+  seen: Head,
+  change: Change,
+): Promise<Ahead | null> {
+  const cursor = Number(state.cursor);
+  const room = heldPositionsMax - Number(state.held) - Number(state.dead) - change.heldChange - change.deadChange;
+  if (room <= 0) return null;
+  // Others have come so far while this one waited for the lock; the log may have grown as well.
+  const head = seen.position > cursor ? seen : await readHead(tx, org);
+  if (head === null || head.position <= cursor) return null;
+  const open = PositionSet.range(cursor + 1, head.position + 1).minus(PositionSet.parse(state.ahead));
+  const segment = firstSegment(state.filters, open);
+  if (segment === null) return { head, segment, page: nothingOpen };
+  const { positions, types } = segment;
+  const days = { first: state.cursor_day, last: head.day };
+  const limit = Math.min(eventsMax, room);
+  const page =
+    types === null
+      ? await readNext(tx, org, positions, days, limit, wantsPayload)
+      : await readBounded(tx, org, positions, days, [types, null], limit, wantsPayload);
+  return { head, segment, page };
+}
+
+/** Hands out what was read above the cursor and moves it past that, and past the gaps and what is not wanted or done before it. */
 async function advance(
   tx: Transaction,
   request: ReceiveRequest,
   state: SubscriptionRow,
   change: Change,
+  next: Ahead | null,
+  writes: Writes,
 ): Promise<Advanced> {
-  const { org, subscription, wantsPayload } = request;
-  const head = await readHead(tx, org);
-  const cursor = Number(state.cursor);
-  const room = heldPositionsMax - Number(state.held) - Number(state.dead) - change.heldChange - change.deadChange;
-  if (head === null || head.position <= cursor || room <= 0) {
+  if (next === null) {
     await noteChange(tx, request, state, change);
     return { events: [], moreAhead: false };
   }
-  const ahead = PositionSet.parse(state.ahead);
-  const open = PositionSet.range(cursor + 1, head.position + 1).minus(ahead);
-  const segment = firstSegment(state.filters, open);
-  const days = { first: state.cursor_day, last: head.day };
-  const limit = Math.min(request.eventsMax, room);
-  const page =
-    segment === null
-      ? nothingOpen
-      : segment.types === null
-        ? await readNext(tx, org, segment.positions, days, limit, wantsPayload)
-        : await readBounded(tx, org, segment.positions, days, [segment.types, null], limit, wantsPayload);
-  const { position: newCursor, day } = reachedBy(page, segment, state, head);
-  await insertNewLease(tx, request, 1, page.events);
-  await moveSubscription(tx, org, subscription, {
-    cursor: newCursor,
-    cursorDay: day,
-    ahead: ahead.after(newCursor).toString(),
-    heldChange: change.heldChange + page.events.length,
+  const { org, subscription } = request;
+  const { head, segment, page } = next;
+  const { events } = page;
+  const { position: cursor, day: cursorDay } = reachedBy(page, segment, state, head);
+  const to = {
+    cursor,
+    cursorDay,
+    ahead: PositionSet.parse(state.ahead).after(cursor).toString(),
+    heldChange: change.heldChange + events.length,
     deadChange: change.deadChange,
-  });
-  return { events: page.events, moreAhead: page.events.length === 0 && newCursor < head.position };
+  };
+  if (events.length > 0) {
+    const written = handOut(tx, org, subscription, newLease(request, 1, events), to);
+    // If it fails, so does the transaction.
+    written.catch(() => {});
+    writes.push(written);
+  } else {
+    await moveSubscription(tx, org, subscription, to);
+  }
+  return { events, moreAhead: events.length === 0 && cursor < head.position };
 }
 
 const nothingOpen: Page = { events: [], reached: null, dayReached: 0, exhausted: true };
@@ -212,20 +263,14 @@ async function noteChange(
   await moveSubscription(tx, org, subscription, unmoved(state, change));
 }
 
-async function insertNewLease(
-  tx: Transaction,
-  request: ReceiveRequest,
-  attempt: number,
-  events: readonly EventRow[],
-): Promise<void> {
-  if (events.length === 0) return;
-  await insertLease(tx, request.org, request.subscription, {
+function newLease(request: ReceiveRequest, attempt: number, events: readonly EventRow[]): NewLease {
+  return {
     lease: request.lease,
     attempt,
     availableAt: new Date(request.leaseEndsAtMs),
     positions: PositionSet.of(events.map((event) => Number(event.position))).toString(),
     days: daysOf(events),
-  });
+  };
 }
 
 function daysOf(events: readonly EventRow[]): DayRange {

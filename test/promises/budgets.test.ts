@@ -93,8 +93,8 @@ const requests: readonly Request[] = [
   },
   {
     name: 'to receive 10 events, and acknowledge their lease',
-    embedded: { transactions: 2, statements: 12 },
-    postgres: { transactions: 2, statements: 12, roundTrips: 14 },
+    embedded: { transactions: 2, statements: 5 },
+    postgres: { transactions: 2, statements: 5, roundTrips: 4 },
     send: async ({ client }) => {
       const received = await client.post('/v1/inbox/receive', { max: 10 });
       assert.equal(received.json.data.length, 10);
@@ -103,8 +103,8 @@ const requests: readonly Request[] = [
   },
   {
     name: 'to receive 10 events, and acknowledge them by their ids',
-    embedded: { transactions: 2, statements: 15 },
-    postgres: { transactions: 2, statements: 15, roundTrips: 17 },
+    embedded: { transactions: 2, statements: 9 },
+    postgres: { transactions: 2, statements: 9, roundTrips: 7 },
     send: async ({ client }) => {
       const received = await client.post('/v1/inbox/receive', { max: 10 });
       const ids = received.json.data.map(({ id }: { id: string }) => id);

@@ -13,7 +13,7 @@ import * as positions from '../../src/db/sql/position-at.js';
 import { firstPositionOf } from '../../src/db/sql/position-at.js';
 import * as eventList from '../../src/db/sql/event-list.js';
 import { Problem } from '../../src/errors.js';
-import { existingEvents, findEvent, readEventsAt, scanEvents } from '../../src/db/sql/events.js';
+import { existingEvents, findEvent, readEventsAt, readFirstEvents, scanEvents } from '../../src/db/sql/events.js';
 import type { AuditedChange } from '../../src/audit-chain.js';
 import * as audit from '../../src/db/sql/audit.js';
 import * as erasures from '../../src/db/sql/erasures.js';
@@ -48,6 +48,8 @@ const attempts: Readonly<Record<string, (tx: Transaction, victim: Victim) => Pro
   findEvent: (tx, { org, place }) => findEvent(tx, org, place, true),
   scanEvents: (tx, { org, place }) => scanEvents(tx, org, all, daysOf(place), [null, null], 10),
   readEventsAt: (tx, { org, place }) => readEventsAt(tx, org, all, daysOf(place), true),
+  readFirstEvents: async (tx, { org, place }) =>
+    (await readFirstEvents(tx, org, all, daysOf(place), 10, 1_000, true)).events,
   readLogEnds: (tx, { org }) => eventList.readLogEnds(tx, org),
   findBoundary: (tx, { org, place }) => eventList.findBoundary(tx, org, place.day, now.toISOString()),
   scanList: async (tx, { org, place }) => {
@@ -60,7 +62,8 @@ const attempts: Readonly<Record<string, (tx: Transaction, victim: Victim) => Pro
   countEvents: async (tx, { org, place }) =>
     (await subscriptions.countEvents(tx, org, all, daysOf(place), null)).events,
   lockSubscription: (tx, { org }) => subscriptions.lockSubscription(tx, org, inbox),
-  readOutlook: (tx, { org }) => subscriptions.readOutlook(tx, org, inbox),
+  lockWithHead: (tx, { org }) => subscriptions.lockWithHead(tx, org, inbox),
+  lockIfAnything: (tx, { org }) => subscriptions.lockIfAnything(tx, org, inbox, later),
   moveSubscription: (tx, { org, place }) =>
     changes(tx, 'subscriptions', () =>
       subscriptions.moveSubscription(tx, org, inbox, { cursor: 7, cursorDay: place.day, ahead: '{}', heldChange: 1 }),
@@ -83,6 +86,16 @@ const attempts: Readonly<Record<string, (tx: Transaction, victim: Victim) => Pro
     ),
   removeFromLeases: (tx, { org, lease }) =>
     changes(tx, 'leases', () => leases.removeFromLeases(tx, org, inbox, [lease.lease], lease.positions)),
+  takeFromLeases: (tx, { org }) => leases.takeFromLeases(tx, org, inbox, all),
+  settleLease: (tx, { org, lease }) => leases.settleLease(tx, org, inbox, lease.lease),
+  handOut: (tx, { org, place }) =>
+    leases.handOut(
+      tx,
+      org,
+      inbox,
+      { lease: 'planted', attempt: 1, availableAt: later, positions: all, days: daysOf(place) },
+      { cursor: 7, cursorDay: place.day, ahead: '{}', heldChange: 1 },
+    ),
   insertDeadLetters: (tx, { org, lease }) =>
     changes(tx, 'dead_letters', () => leases.insertDeadLetters(tx, org, inbox, lease, now)),
   deadLettersAt: (tx, { org }) => leases.deadLettersAt(tx, org, inbox, [2]),

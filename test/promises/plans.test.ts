@@ -90,7 +90,7 @@ function describePlans(storage: TestStorage): void {
   async function look(statement: Statement, values: readonly unknown[], real: Transaction['query']): Promise<void> {
     if (!/^\s*(?:SELECT|WITH|INSERT|UPDATE|DELETE)/.test(statement.text)) return;
     const reads =
-      /^\s*(?:SELECT|WITH)/.test(statement.text) && !/FOR (?:NO KEY )?UPDATE|set_config|pg_notify/.test(statement.text);
+      /^\s*(?:SELECT|WITH)/.test(statement.text) && !/INSERT|UPDATE|DELETE|set_config|pg_notify/.test(statement.text);
     const text = `EXPLAIN (${reads ? 'ANALYZE, ' : ''}FORMAT JSON) ${statement.text}`;
     const { rows } = await real<{ 'QUERY PLAN': [{ Plan: PlanNode }] }>(
       { name: `plan_${statement.name}`, text },

@@ -79,7 +79,7 @@ describe('receivers at the same moment, on postgres', () => {
     const allRead = signal();
     let reads = 0;
     const unlocked = intercept(database, async (statement, values, real) => {
-      if (statement.name !== 'subscription_lock') return real(statement, values);
+      if (statement.name !== 'subscription_lock_outlook') return real(statement, values);
       const text = statement.text.replace('FOR UPDATE', '');
       const state = await real({ name: 'test_subscription_no_lock', text }, values);
       if (++reads === receivers) allRead.fire();

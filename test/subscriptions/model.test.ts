@@ -5,6 +5,7 @@ import { systemClock } from '../../src/clock.js';
 import type { Database } from '../../src/db/database.js';
 import { Inboxes } from '../../src/inbox/inboxes.js';
 import { append, dayMs, intercept, newLog, openLog, reopenable } from '../support/log.js';
+import type { Query } from '../support/log.js';
 import { createStorage, engineNames, stopServers } from '../support/storage.js';
 import type { TestStorage } from '../support/storage.js';
 import { TestClock } from '../support/test-clock.js';
@@ -86,19 +87,21 @@ describe('a subscription does what its model does', () => {
         assert.deepEqual([...reached].toSorted(), toReach);
       });
 
-      const breakages: Record<string, (name: string) => boolean> = {
-        'an ended lease keeps what is handed out again': (name) => name === 'leases_shrink',
-        'an attempt over the limit leaves no dead letter': (name) => name === 'dead_letters_insert',
-        'the cursor stays behind what was handed out': (name) => name === 'subscription_move',
-        'an erasure forgets the subscriptions': (name) => name === 'erasure_count_subscription',
-        'retention forgets the subscriptions': (name) => name === 'retention_trim_subscription',
+      const breakages: Record<string, Query> = {
+        'an ended lease keeps what is handed out again': without('leases_shrink'),
+        'an attempt over the limit leaves no dead letter': without('dead_letters_insert'),
+        'the cursor stays behind what was handed out': (statement, values, real) => {
+          if (statement.name !== 'lease_hand_out') return real(statement, values);
+          const text = statement.text.replace('SET cursor = $9', 'SET cursor = LEAST(cursor, $9)');
+          return real({ name: 'test_hand_out', text }, values);
+        },
+        'an erasure forgets the subscriptions': without('erasure_count_subscription'),
+        'retention forgets the subscriptions': without('retention_trim_subscription'),
       };
-      for (const [what, skips] of Object.entries(breakages)) {
+      for (const [what, breakage] of Object.entries(breakages)) {
         test(`and the model notices when ${what}`, async (t) => {
           if (storage === null) return t.skip('no PostgreSQL');
-          const broken = intercept(database, (statement, values, real) =>
-            skips(statement.name) ? Promise.resolve({ rows: [], rowCount: 0 }) : real(statement, values),
-          );
+          const broken = intercept(database, breakage);
           const { failed } = await fc.check(property(broken), { numRuns: runs, endOnFailure: true });
           assert.ok(failed);
         });
@@ -107,3 +110,9 @@ describe('a subscription does what its model does', () => {
   }
   after(stopServers);
 });
+
+/** The statement of this name is not run, and seems to have done nothing. */
+function without(name: string): Query {
+  return (statement, values, real) =>
+    statement.name === name ? Promise.resolve({ rows: [], rowCount: 0 }) : real(statement, values);
+}

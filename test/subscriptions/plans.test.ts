@@ -102,7 +102,7 @@ describe('the cost of a request does not grow with what is pending', () => {
           0,
           far.map((position) => ({ epoch: 1, position, day: day + Math.floor((position - 1) / eventsPerDay) })),
         );
-        assert.ok(statements >= 6, `${statements} statements read events`);
+        assert.ok(statements >= 5, `${statements} statements read events`);
         return most;
       }
 
@@ -117,7 +117,9 @@ describe('the cost of a request does not grow with what is pending', () => {
 
       test('but it would, if the planner were free to join ranges with the whole log', async (t) => {
         if (storage === null) return t.skip('no PostgreSQL');
-        const rows = await costliest((text) => text.replace('OFFSET 0', ''));
+        const rows = await costliest((text) =>
+          text.replace('ORDER BY e.position LIMIT LEAST($6::bigint + 1, upper(r) - lower(r))', ''),
+        );
         assert.ok(rows > rowsMax, `${rows} rows`);
       });
     });

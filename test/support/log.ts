@@ -106,7 +106,7 @@ export async function reopenable(
   };
 }
 
-type Query = (statement: Statement, values: readonly unknown[], real: Transaction['query']) => Promise<unknown>;
+export type Query = (statement: Statement, values: readonly unknown[], real: Transaction['query']) => Promise<unknown>;
 
 /** The same database, but each statement of its transactions goes through `query`, which may count it, hold it back, or break it. */
 export function intercept(database: Database, query: Query): Database {

@@ -142,6 +142,50 @@ export async function readEventsAt(
   return (await tx.query<EventRow>(readAtStatement, [org, positions, days.first, days.last, wantsPayload])).rows;
 }
 
+// What of the page fits is decided in the database, so that it takes one statement; a payload that does not fit is never read from where large ones are stored.
+const readFirstStatement = {
+  name: 'events_read_first',
+  text: `
+    SELECT ${eventColumns('$5')}, e.more
+    FROM (
+      SELECT e.*, row_number() OVER page AS number, lead(true, 1, false) OVER page AS more,
+        sum(octet_length(e.payload) + octet_length(e.type) + 6 * coalesce(octet_length(e.subject), 0)
+          + coalesce(octet_length(e.attributes::text), 0) + 320) OVER (page ROWS UNBOUNDED PRECEDING) AS bytes
+      FROM (
+        SELECT e.*
+        FROM unnest($2::int8multirange) AS r
+        CROSS JOIN LATERAL (
+          SELECT e.* FROM events AS e
+          WHERE e.org = $1 AND e.day BETWEEN $3 AND $4 AND e.position >= lower(r)
+          ORDER BY e.position LIMIT LEAST($6::bigint + 1, upper(r) - lower(r))
+        ) AS e
+        WHERE e.position < upper(r)
+        ORDER BY e.position LIMIT $6::bigint + 1
+      ) AS e
+      WINDOW page AS (ORDER BY e.position)
+    ) AS e
+    WHERE e.number <= $6 AND (e.number = 1 OR e.bytes <= $7 OR NOT $5)
+    ORDER BY e.position`,
+};
+
+/**
+ * The first `limit` events at these positions and days, in log order. With payloads it stops before the event that would make a reply larger than `bytesMax`, but
+ * holds at least one. `more`: there is one behind the last.
+ */
+export async function readFirstEvents(
+  tx: Transaction,
+  org: string,
+  positions: string,
+  days: DayRange,
+  limit: number,
+  bytesMax: number,
+  wantsPayload: boolean,
+): Promise<{ readonly events: EventRow[]; readonly more: boolean }> {
+  const values = [org, positions, days.first, days.last, wantsPayload, limit, bytesMax];
+  const { rows } = await tx.query<EventRow & { more: boolean }>(readFirstStatement, values);
+  return { events: rows, more: rows.at(-1)?.more ?? false };
+}
+
 const existStatement = {
   name: 'events_exist',
   text: `

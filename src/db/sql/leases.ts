@@ -1,5 +1,5 @@
 import type { QueryResult, Transaction } from '../database.js';
-import type { DayRange } from './subscriptions.js';
+import type { DayRange, SubscriptionMove } from './subscriptions.js';
 
 export interface LeaseRow {
   lease: string;
@@ -64,18 +64,19 @@ const insertLeaseStatement = {
     VALUES ($1, $2, $3, $4, $5, $6::int8multirange, $7, $8, $9)`,
 };
 
+export interface NewLease {
+  readonly lease: string;
+  readonly attempt: number;
+  readonly availableAt: Date;
+  readonly positions: string;
+  readonly days: DayRange;
+}
+
 export async function insertLease(
   tx: Transaction,
   org: string,
   subscription: number,
-  lease: {
-    readonly lease: string;
-    readonly attempt: number;
-    readonly availableAt: Date;
-    readonly positions: string;
-    readonly days: DayRange;
-    readonly waiting?: boolean;
-  },
+  lease: NewLease & { readonly waiting?: boolean },
 ): Promise<void> {
   await tx.query(insertLeaseStatement, [
     org,
@@ -88,6 +89,31 @@ export async function insertLease(
     lease.days.last,
     lease.waiting ?? false,
   ]);
+}
+
+const handOutStatement = {
+  name: 'lease_hand_out',
+  text: `
+    WITH moved AS (
+      UPDATE subscriptions SET cursor = $9, cursor_day = $10, ahead = $11::int8multirange, held = held + $12, dead = dead + $13
+      WHERE org = $1 AND subscription = $2 RETURNING org
+    )
+    INSERT INTO leases (org, subscription, lease, attempt, available_at, positions, first_day, last_day)
+    SELECT $1, $2, $3, $4, $5, $6::int8multirange, $7, $8 FROM moved`,
+};
+
+/** Inserts a lease, and moves its subscription past it. Resolves with 1, or with 0 if there is no such subscription. */
+export async function handOut(
+  tx: Transaction,
+  org: string,
+  subscription: number,
+  lease: NewLease,
+  to: SubscriptionMove,
+): Promise<number> {
+  const { cursor, cursorDay, ahead, heldChange, deadChange = 0 } = to;
+  const values = [org, subscription, lease.lease, lease.attempt, lease.availableAt.toISOString(), lease.positions];
+  const moved = [lease.days.first, lease.days.last, cursor, cursorDay, ahead, heldChange, deadChange];
+  return (await tx.query(handOutStatement, [...values, ...moved])).rowCount;
 }
 
 const extendStatement = {
@@ -150,6 +176,66 @@ export async function removeFromLeases(
 ): Promise<void> {
   const { rowCount } = await tx.query(deleteCoveredStatement, [org, subscription, leases, positions]);
   if (rowCount < leases.length) await tx.query(shrinkStatement, [org, subscription, leases, positions]);
+}
+
+const takeStatement = {
+  name: 'leases_take',
+  text: `
+    WITH held AS MATERIALIZED (
+      SELECT lease, positions <@ $3::int8multirange AS covered, (positions * $3::int8multirange)::text AS positions FROM leases
+      WHERE org = $1 AND subscription = $2 AND positions && $3::int8multirange
+    ), gone AS (
+      DELETE FROM leases AS l USING held
+      WHERE l.org = $1 AND l.subscription = $2 AND l.lease = held.lease AND held.covered
+    ), shrunk AS (
+      UPDATE leases AS l SET positions = l.positions - $3::int8multirange FROM held
+      WHERE l.org = $1 AND l.subscription = $2 AND l.lease = held.lease AND NOT held.covered
+    )
+    SELECT positions FROM held`,
+};
+
+/**
+ * Takes positions out of whichever leases hold them; what is left empty is deleted. Returns those of each lease. The caller has locked the subscription in a
+ * statement before, so that the leases are as this one sees them.
+ */
+export async function takeFromLeases(
+  tx: Transaction,
+  org: string,
+  subscription: number,
+  positions: string,
+): Promise<string[]> {
+  const { rows } = await tx.query<{ positions: string }>(takeStatement, [org, subscription, positions]);
+  return rows.map((row) => row.positions);
+}
+
+// Of one row, found by its key, so that a snapshot from before the lock is enough: a row that somebody has changed meanwhile is read anew, as the subscription's is.
+const settleStatement = {
+  name: 'lease_settle',
+  text: `
+    WITH locked AS MATERIALIZED (
+      SELECT org, subscription FROM subscriptions WHERE org = $1 AND subscription = $2 FOR UPDATE
+    ), gone AS (
+      DELETE FROM leases AS l USING locked
+      WHERE l.org = $1 AND l.subscription = $2 AND l.lease = $3
+      RETURNING (SELECT sum(upper(r) - lower(r)) FROM unnest(l.positions) AS r) AS events
+    ), moved AS (
+      UPDATE subscriptions AS s SET held = s.held - gone.events FROM gone WHERE s.org = $1 AND s.subscription = $2
+    )
+    SELECT coalesce((SELECT events FROM gone), 0)::integer AS events FROM locked`,
+};
+
+/**
+ * Locks the subscription, deletes a lease with all that it still holds, and counts that out of what is held. Resolves with the number of events, 0 where there is no
+ * such lease, and null where there is no such subscription.
+ */
+export async function settleLease(
+  tx: Transaction,
+  org: string,
+  subscription: number,
+  lease: string,
+): Promise<number | null> {
+  const { rows } = await tx.query<{ events: number }>(settleStatement, [org, subscription, lease]);
+  return rows[0]?.events ?? null;
 }
 
 const dyingStatement = {

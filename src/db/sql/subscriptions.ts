@@ -36,23 +36,73 @@ export async function lockSubscription(
   return (await tx.query<SubscriptionRow>(lockStatement, [org, subscription])).rows[0] ?? null;
 }
 
-const outlookStatement = {
-  name: 'subscription_outlook',
+const lockWithHeadStatement = {
+  name: 'subscription_lock_with_head',
   text: `
-    SELECT h.position > s.cursor AS behind,
-      (SELECT min(l.available_at) FROM leases AS l WHERE l.org = s.org AND l.subscription = s.subscription) AS due
+    SELECT s.cursor, s.cursor_day, s.ahead::text AS ahead, s.held, s.dead, s.skipped::text AS skipped, s.filters, s.max_attempts,
+      h.position, h.day, h.first_position, h.first_day
     FROM subscriptions AS s JOIN heads AS h ON h.org = s.org
-    WHERE s.org = $1 AND s.subscription = $2`,
+    WHERE s.org = $1 AND s.subscription = $2 FOR UPDATE OF s`,
 };
 
-/** Whether the log goes on above the cursor, and when the first lease ends or retry is due. Locks nothing. */
-export async function readOutlook(
+/**
+ * As `lockSubscription`, with the head of the log as it was before a wait for the lock: what came into the log meanwhile may lie above it, and others may have
+ * acknowledged it.
+ */
+export async function lockWithHead(
   tx: Transaction,
   org: string,
   subscription: number,
-): Promise<{ readonly behind: boolean; readonly due: Date | null } | null> {
-  const { rows } = await tx.query<{ behind: boolean; due: Date | null }>(outlookStatement, [org, subscription]);
-  return rows[0] ?? null;
+): Promise<{ readonly state: SubscriptionRow; readonly head: Head } | null> {
+  const { rows } = await tx.query<SubscriptionRow & HeadRow>(lockWithHeadStatement, [org, subscription]);
+  return rows[0] === undefined ? null : { state: rows[0], head: headOf(rows[0]) };
+}
+
+// The lock is taken only where the look, of this statement's snapshot, found something: the condition names no column of the row, so it is decided before any
+// row is looked at. Whoever waits for the lock gets the newest state with it, but the head of before its wait.
+const lockOutlookStatement = {
+  name: 'subscription_lock_outlook',
+  text: `
+    WITH outlook AS (
+      SELECT h.position, h.day, h.first_position, h.first_day,
+        (SELECT min(l.available_at) FROM leases AS l WHERE l.org = s.org AND l.subscription = s.subscription) AS due,
+        h.position > s.cursor AS behind
+      FROM subscriptions AS s JOIN heads AS h ON h.org = s.org
+      WHERE s.org = $1 AND s.subscription = $2
+    ), locked AS (
+      SELECT cursor, cursor_day, ahead::text AS ahead, held, dead, skipped::text AS skipped, filters, max_attempts FROM subscriptions
+      WHERE org = $1 AND subscription = $2 AND (SELECT behind OR coalesce(due <= $3, false) FROM outlook)
+      FOR UPDATE
+    )
+    SELECT outlook.*, locked.* FROM outlook LEFT JOIN locked ON true`,
+};
+
+/** Where the log of a subscription stood when it was looked at, and when the first lease ends or retry is due. */
+export interface Outlook {
+  readonly head: Head;
+  /** The log went on above the cursor. */
+  readonly behind: boolean;
+  readonly due: Date | null;
+}
+
+/**
+ * Looks whether there is anything above the cursor, or a lease or retry due at `now`, and only then locks as `lockSubscription`: a lock is written to disk with
+ * the commit. Null if there is no such subscription; no state: nothing is to be done, or the subscription was deleted meanwhile.
+ */
+export async function lockIfAnything(
+  tx: Transaction,
+  org: string,
+  subscription: number,
+  now: Date,
+): Promise<(Outlook & { readonly state: SubscriptionRow | null }) | null> {
+  type Row = HeadRow & { behind: boolean; due: Date | null } & {
+    [Column in keyof SubscriptionRow]: SubscriptionRow[Column] | null;
+  };
+  const { rows } = await tx.query<Row>(lockOutlookStatement, [org, subscription, now.toISOString()]);
+  const row = rows[0];
+  if (row === undefined) return null;
+  const state = row.cursor === null ? null : (row as SubscriptionRow);
+  return { head: headOf(row), behind: row.behind, due: row.due, state };
 }
 
 const moveStatement = {
@@ -62,17 +112,20 @@ const moveStatement = {
     WHERE org = $1 AND subscription = $2`,
 };
 
+/** Where a subscription goes, and how its counts change. */
+export interface SubscriptionMove {
+  readonly cursor: number;
+  readonly cursorDay: number;
+  readonly ahead: string;
+  readonly heldChange: number;
+  readonly deadChange?: number;
+}
+
 export async function moveSubscription(
   tx: Transaction,
   org: string,
   subscription: number,
-  to: {
-    readonly cursor: number;
-    readonly cursorDay: number;
-    readonly ahead: string;
-    readonly heldChange: number;
-    readonly deadChange?: number;
-  },
+  to: SubscriptionMove,
 ): Promise<void> {
   const { cursor, cursorDay, ahead, heldChange, deadChange = 0 } = to;
   await tx.query(moveStatement, [org, subscription, cursor, cursorDay, ahead, heldChange, deadChange]);
@@ -101,12 +154,18 @@ export interface Head {
 }
 
 export async function readHead(tx: Pick<Transaction, 'query'>, org: string): Promise<Head | null> {
-  const { rows } = await tx.query<{ position: string; day: number; first_position: string; first_day: number }>(
-    headStatement,
-    [org],
-  );
-  const row = rows[0];
-  if (row === undefined) return null;
+  const { rows } = await tx.query<HeadRow>(headStatement, [org]);
+  return rows[0] === undefined ? null : headOf(rows[0]);
+}
+
+interface HeadRow {
+  position: string;
+  day: number;
+  first_position: string;
+  first_day: number;
+}
+
+function headOf(row: HeadRow): Head {
   return {
     position: Number(row.position),
     day: row.day,
