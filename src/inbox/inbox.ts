@@ -8,13 +8,13 @@ import { decodeEventId } from '../event-log/event-id.js';
 import type { Wakeups } from '../event-log/wakeups.js';
 import { decodeRandomId, encodeRandomId, orgNumber } from '../ids.js';
 import type { Acknowledgement } from '../subscriptions/acknowledge.js';
-import { acknowledge, acknowledgeLease } from '../subscriptions/acknowledge.js';
+import { acknowledge } from '../subscriptions/acknowledge.js';
 import type { Received } from '../subscriptions/receive.js';
-import { receive } from '../subscriptions/receive.js';
 import { redrive } from '../subscriptions/redrive.js';
 import { extend, release } from '../subscriptions/release.js';
 import type { SeekTarget } from '../subscriptions/seek.js';
 import { seek } from '../subscriptions/seek.js';
+import { Together } from '../subscriptions/together.js';
 import { parseTime } from '../time-format.js';
 import { noInbox } from './inboxes.js';
 
@@ -59,6 +59,7 @@ export class Inbox {
   #draining = false;
   readonly #drains = new Set<() => void>();
   readonly #pollMs: number;
+  readonly #together: Together;
 
   constructor(
     private readonly database: Database,
@@ -67,6 +68,7 @@ export class Inbox {
     /** Wakes who waits for this org's events, on every node. */
     private readonly announce: (org: string) => void,
   ) {
+    this.#together = new Together(database, clock);
     // The embedded engine has no other node whose message could be lost.
     this.#pollMs = database.engine === 'embedded' ? Infinity : pollMs;
   }
@@ -119,7 +121,7 @@ export class Inbox {
     for (let look = 1; ; look++) {
       const nowMs = this.clock.now();
       const lease = { id: newLeaseId(org), endsAtMs: nowMs + options.leaseSeconds * 1000 };
-      const received = await receive(this.database, {
+      const received = await this.#together.receive({
         org,
         subscription,
         eventsMax: options.eventsMax,
@@ -154,7 +156,7 @@ export class Inbox {
   /** Acknowledges what a lease still holds. Throws `not_found` for a lease of another org, or a text that is no lease id. */
   async acknowledgeLease(org: string, subscription: number, lease: string): Promise<AckResult> {
     requireOwn(org, lease);
-    const acknowledged = found(await acknowledgeLease(this.database, org, subscription, lease));
+    const acknowledged = found(await this.#together.acknowledgeLease(org, subscription, lease));
     return { acknowledged, alreadyAcknowledged: 0, unknown: [] };
   }
 

@@ -1,6 +1,6 @@
 import type { Database, Transaction } from '../db/database.js';
 import { existingEvents } from '../db/sql/events.js';
-import { deleteDeadAt, settleLease, takeFromLeases } from '../db/sql/leases.js';
+import { deleteDeadAt, settleLeases, takeFromLeases } from '../db/sql/leases.js';
 import type { SubscriptionRow } from '../db/sql/subscriptions.js';
 import { lockWithHead, moveSubscription, readHead } from '../db/sql/subscriptions.js';
 import { Problem } from '../errors.js';
@@ -67,9 +67,10 @@ export async function acknowledgeLease(
 ): Promise<number | null> {
   // Without waiting for the answer, so that COMMIT leaves with it, and the lock is held for no longer than the server takes.
   const sent = await database.transaction({ role: 'app', org }, async (tx) => {
-    return { settled: settleLease(tx, org, subscription, lease) };
+    return { settled: settleLeases(tx, org, subscription, [lease]) };
   });
-  return sent.settled;
+  const settled = await sent.settled;
+  return settled && (settled.get(lease) ?? 0);
 }
 
 /** Settles stored events, given in the order of the log. Returns the positions of those that were not settled before. */

@@ -33,7 +33,7 @@ export interface Received {
 }
 
 /** How many ended leases one receive looks at. */
-const dueLeasesMax = 100;
+export const dueLeasesMax = 100;
 /** Positions that may be handed out and not done, dead letters included. At the cap nothing new is handed out until some are done. */
 export const heldPositionsMax = 100_000;
 
@@ -70,21 +70,28 @@ export async function receive(database: Database, request: ReceiveRequest): Prom
       return { events: again.events, attempt: again.attempt, moreDue: true, nextDueAtMs: null };
     }
     const ahead = due.length === 0 && !isDue ? early : await readAhead(tx, request, state, outlook.head, change);
-    const { events, moreAhead } = await advance(tx, request, state, change, ahead, writes);
+    const { shares, moreAhead } = await advance(tx, [request], state, change, ahead, writes);
+    const events = shares[0] ?? [];
     const nextDue = events.length > 0 ? null : await nextDueAt(tx, org, subscription);
     const moreDue = due.length === dueLeasesMax || again.dropped > 0 || moreAhead;
     return { events, attempt: 1, moreDue, nextDueAtMs: nextDue?.getTime() ?? null };
   });
-  for (const write of writes) {
-    if ((await write) !== 1) throw new StorageError('outcome_unknown', 'a lease was not stored with its subscription');
-  }
+  await verifyWrites(writes);
   return received;
 }
 
-/** What nobody waits for before COMMIT, so that it leaves with it: each resolves with the number of rows written, one if all is well. */
-type Writes = Promise<number>[];
+/** What nobody waits for before COMMIT, so that it leaves with it: each resolves with the number of rows written. */
+export type Writes = { readonly sent: number; readonly written: Promise<number> }[];
 
-function nothing(nextDue: Date | null): Received {
+/** After the transaction: rejects with `outcome_unknown` if less was stored than was sent. */
+export async function verifyWrites(writes: Writes): Promise<void> {
+  for (const { sent, written } of writes) {
+    const stored = await written;
+    if (stored !== sent) throw new StorageError('outcome_unknown', `${stored} of ${sent} leases were stored`);
+  }
+}
+
+export function nothing(nextDue: Date | null): Received {
   return { events: [], attempt: 1, moreDue: false, nextDueAtMs: nextDue?.getTime() ?? null };
 }
 
@@ -160,24 +167,25 @@ interface Change {
 }
 
 interface Advanced {
-  readonly events: readonly EventRow[];
+  /** What each request gets. */
+  readonly shares: readonly (readonly EventRow[])[];
   /** The filter passed over all that one call looks at, and there is more. */
   readonly moreAhead: boolean;
 }
 
-const noChange: Change = { heldChange: 0, deadChange: 0 };
+export const noChange: Change = { heldChange: 0, deadChange: 0 };
 
 /** What lies above the cursor, up to a head. */
-interface Ahead {
+export interface Ahead {
   readonly head: Head;
   readonly segment: Segment | null;
   readonly page: Page;
 }
 
 /** Reads the next events above the cursor, as many as may be handed out. Null: there is nothing, or nothing may be. */
-async function readAhead(
+export async function readAhead(
   tx: Transaction,
-  { org, eventsMax, wantsPayload }: ReceiveRequest,
+  { org, eventsMax, wantsPayload }: Pick<ReceiveRequest, 'org' | 'eventsMax' | 'wantsPayload'>,
   state: SubscriptionRow,
   seen: Head,
   change: Change,
@@ -201,39 +209,51 @@ async function readAhead(
   return { head, segment, page };
 }
 
-/** Hands out what was read above the cursor and moves it past that, and past the gaps and what is not wanted or done before it. */
-async function advance(
+/**
+ * Hands out what was read above the cursor, to one request of a subscription after the other, and moves it past that, and past the gaps and what is not wanted or done
+ * before it.
+ */
+export async function advance(
   tx: Transaction,
-  request: ReceiveRequest,
+  requests: readonly [ReceiveRequest, ...ReceiveRequest[]],
   state: SubscriptionRow,
   change: Change,
   next: Ahead | null,
   writes: Writes,
 ): Promise<Advanced> {
+  const [first] = requests;
   if (next === null) {
-    await noteChange(tx, request, state, change);
-    return { events: [], moreAhead: false };
+    await noteChange(tx, first, state, change);
+    return { shares: [], moreAhead: false };
   }
-  const { org, subscription } = request;
+  const { org, subscription } = first;
   const { head, segment, page } = next;
-  const { events } = page;
   const { position: cursor, day: cursorDay } = reachedBy(page, segment, state, head);
   const to = {
     cursor,
     cursorDay,
     ahead: PositionSet.parse(state.ahead).after(cursor).toString(),
-    heldChange: change.heldChange + events.length,
+    heldChange: change.heldChange + page.events.length,
     deadChange: change.deadChange,
   };
-  if (events.length > 0) {
-    const written = handOut(tx, org, subscription, newLease(request, 1, events), to);
-    // If it fails, so does the transaction.
-    written.catch(() => {});
-    writes.push(written);
-  } else {
+  if (page.events.length === 0) {
     await moveSubscription(tx, org, subscription, to);
+    return { shares: [], moreAhead: cursor < head.position };
   }
-  return { events, moreAhead: events.length === 0 && cursor < head.position };
+  const shares = share(page.events, requests);
+  const leases = shares.flatMap((events, i) =>
+    events.length === 0 ? [] : [newLease(requests[i] ?? first, 1, events)],
+  );
+  const written = handOut(tx, org, subscription, leases, to);
+  // If it fails, so does the transaction.
+  written.catch(() => {});
+  writes.push({ sent: leases.length, written });
+  return { shares, moreAhead: false };
+}
+
+function share(events: readonly EventRow[], requests: readonly ReceiveRequest[]): EventRow[][] {
+  let given = 0;
+  return requests.map(({ eventsMax }) => events.slice(given, (given += eventsMax)));
 }
 
 const nothingOpen: Page = { events: [], reached: null, dayReached: 0, exhausted: true };

@@ -87,13 +87,13 @@ const attempts: Readonly<Record<string, (tx: Transaction, victim: Victim) => Pro
   removeFromLeases: (tx, { org, lease }) =>
     changes(tx, 'leases', () => leases.removeFromLeases(tx, org, inbox, [lease.lease], lease.positions)),
   takeFromLeases: (tx, { org }) => leases.takeFromLeases(tx, org, inbox, all),
-  settleLease: (tx, { org, lease }) => leases.settleLease(tx, org, inbox, lease.lease),
+  settleLeases: (tx, { org, lease }) => leases.settleLeases(tx, org, inbox, [lease.lease]),
   handOut: (tx, { org, place }) =>
     leases.handOut(
       tx,
       org,
       inbox,
-      { lease: 'planted', attempt: 1, availableAt: later, positions: all, days: daysOf(place) },
+      [{ lease: 'planted', attempt: 1, availableAt: later, positions: all, days: daysOf(place) }],
       { cursor: 7, cursorDay: place.day, ahead: '{}', heldChange: 1 },
     ),
   insertDeadLetters: (tx, { org, lease }) =>

@@ -99,21 +99,37 @@ const handOutStatement = {
       WHERE org = $1 AND subscription = $2 RETURNING org
     )
     INSERT INTO leases (org, subscription, lease, attempt, available_at, positions, first_day, last_day)
-    SELECT $1, $2, $3, $4, $5, $6::int8multirange, $7, $8 FROM moved`,
+    SELECT $1, $2, new.lease, new.attempt, new.available_at, new.positions::int8multirange, new.first_day, new.last_day
+    FROM moved
+    CROSS JOIN unnest($3::text[], $4::integer[], $5::timestamptz[], $6::text[], $7::integer[], $8::integer[])
+      AS new (lease, attempt, available_at, positions, first_day, last_day)`,
 };
 
-/** Inserts a lease, and moves its subscription past it. Resolves with 1, or with 0 if there is no such subscription. */
+/** Inserts leases, and moves their subscription past them. Resolves with their number, or with 0 if there is no such subscription. */
 export async function handOut(
   tx: Transaction,
   org: string,
   subscription: number,
-  lease: NewLease,
+  leases: readonly NewLease[],
   to: SubscriptionMove,
 ): Promise<number> {
   const { cursor, cursorDay, ahead, heldChange, deadChange = 0 } = to;
-  const values = [org, subscription, lease.lease, lease.attempt, lease.availableAt.toISOString(), lease.positions];
-  const moved = [lease.days.first, lease.days.last, cursor, cursorDay, ahead, heldChange, deadChange];
-  return (await tx.query(handOutStatement, [...values, ...moved])).rowCount;
+  const values = [
+    org,
+    subscription,
+    leases.map(({ lease }) => lease),
+    leases.map(({ attempt }) => attempt),
+    leases.map(({ availableAt }) => availableAt.toISOString()),
+    leases.map(({ positions }) => positions),
+    leases.map(({ days }) => days.first),
+    leases.map(({ days }) => days.last),
+    cursor,
+    cursorDay,
+    ahead,
+    heldChange,
+    deadChange,
+  ];
+  return (await tx.query(handOutStatement, values)).rowCount;
 }
 
 const extendStatement = {
@@ -208,34 +224,38 @@ export async function takeFromLeases(
   return rows.map((row) => row.positions);
 }
 
-// Of one row, found by its key, so that a snapshot from before the lock is enough: a row that somebody has changed meanwhile is read anew, as the subscription's is.
+// Rows found by their keys, so a snapshot from before the lock is enough: one that somebody has changed meanwhile is read anew, as the subscription's is.
 const settleStatement = {
-  name: 'lease_settle',
+  name: 'leases_settle',
   text: `
     WITH locked AS MATERIALIZED (
       SELECT org, subscription FROM subscriptions WHERE org = $1 AND subscription = $2 FOR UPDATE
     ), gone AS (
       DELETE FROM leases AS l USING locked
-      WHERE l.org = $1 AND l.subscription = $2 AND l.lease = $3
-      RETURNING (SELECT sum(upper(r) - lower(r)) FROM unnest(l.positions) AS r) AS events
+      WHERE l.org = $1 AND l.subscription = $2 AND l.lease = ANY ($3::text[])
+      RETURNING l.lease, (SELECT sum(upper(r) - lower(r)) FROM unnest(l.positions) AS r) AS events
+    ), counted AS (
+      SELECT sum(events) AS events FROM gone HAVING count(*) > 0
     ), moved AS (
-      UPDATE subscriptions AS s SET held = s.held - gone.events FROM gone WHERE s.org = $1 AND s.subscription = $2
+      UPDATE subscriptions AS s SET held = s.held - counted.events FROM counted WHERE s.org = $1 AND s.subscription = $2
     )
-    SELECT coalesce((SELECT events FROM gone), 0)::integer AS events FROM locked`,
+    SELECT gone.lease, gone.events::integer FROM locked LEFT JOIN gone ON true`,
 };
 
 /**
- * Locks the subscription, deletes a lease with all that it still holds, and counts that out of what is held. Resolves with the number of events, 0 where there is no
- * such lease, and null where there is no such subscription.
+ * Locks the subscription, deletes leases with all that they still hold, and counts that out of what is held. Resolves with the number of events of each lease that
+ * there was, and with null where there is no such subscription.
  */
-export async function settleLease(
+export async function settleLeases(
   tx: Transaction,
   org: string,
   subscription: number,
-  lease: string,
-): Promise<number | null> {
-  const { rows } = await tx.query<{ events: number }>(settleStatement, [org, subscription, lease]);
-  return rows[0]?.events ?? null;
+  leases: readonly string[],
+): Promise<Map<string, number> | null> {
+  type Row = { lease: string | null; events: number | null };
+  const { rows } = await tx.query<Row>(settleStatement, [org, subscription, leases]);
+  if (rows.length === 0) return null;
+  return new Map(rows.flatMap(({ lease, events }) => (lease === null ? [] : [[lease, events ?? 0] as const])));
 }
 
 const dyingStatement = {
