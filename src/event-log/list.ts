@@ -61,9 +61,10 @@ export interface ListPage {
  * What happens to the log during a walk: events that are appended are seen by a walk in log order, at its end (unless `untilMs` is before them), and
  * not by one against it, which begins at the head of its first page. Events that retention removes are passed over. No event is seen twice.
  */
-export function listEvents(database: Database, request: ListRequest): Promise<ListPage | null> {
+export async function listEvents(database: Database, request: ListRequest): Promise<ListPage | null> {
   const { org, order } = request;
-  return database.transaction({ role: 'app', org, priority: 'read' }, async (tx) => {
+  // The events themselves are not waited for inside the transaction, so that COMMIT leaves with their statement.
+  const page = await database.transaction({ role: 'app', org, priority: 'read' }, async (tx) => {
     const ends = await readLogEnds(tx, org);
     if (ends === null) return null;
     let walk = await resolveWalk(tx, ends, request);
@@ -77,6 +78,7 @@ export function listEvents(database: Database, request: ListRequest): Promise<Li
     const isDone = walk === null || isEmpty(stretchOf(walk, ends, order));
     return { events: [], next: isDone ? null : walk, ends };
   });
+  return page && { ...page, events: await page.events };
 }
 
 /** The walk of a request, its ends as far as they are known by now. Null: nothing is in it. */
@@ -151,7 +153,8 @@ function firstDays(stretch: Stretch, order: ListOrder): Stretch {
 }
 
 interface Looked {
-  readonly events: readonly EventRow[];
+  /** What is read along with COMMIT. If that fails, so does the transaction. */
+  readonly events: Promise<readonly EventRow[]>;
   /** There was an event, wanted or not. */
   readonly looked: boolean;
   /** Where to look next. */
@@ -164,8 +167,10 @@ async function readStretch(tx: Transaction, request: ListRequest, stretch: Stret
   const scanMax = types === null ? limit + 1 : scannedEventsMax;
   const { rows, scanned, last } = await scanList(tx, org, stretch, order, types, scanMax, limit + 1, wantsPayload);
   const chosen = cutToFit(rows, limit, bytesMax);
-  const events = await readListed(tx, org, chosen, wantsPayload);
-  if (order === 'desc') events.reverse();
+  const events = readListed(tx, org, chosen, wantsPayload).then((found) =>
+    order === 'asc' ? found : found.toReversed(),
+  );
+  events.catch(() => {});
   const isCut = chosen.length < rows.length;
   const reached = isCut ? chosen.at(-1) : last;
   const step = order === 'asc' ? 1 : -1;

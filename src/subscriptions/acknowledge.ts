@@ -67,7 +67,9 @@ export async function acknowledgeLease(
 ): Promise<number | null> {
   // Without waiting for the answer, so that COMMIT leaves with it, and the lock is held for no longer than the server takes.
   const sent = await database.transaction({ role: 'app', org }, async (tx) => {
-    return { settled: settleLeases(tx, org, subscription, [lease]) };
+    const settled = settleLeases(tx, org, subscription, [lease]);
+    leaveToCommit(settled);
+    return { settled };
   });
   const settled = await sent.settled;
   return settled && (settled.get(lease) ?? 0);
@@ -104,7 +106,7 @@ async function settleEvents(
 }
 
 /** COMMIT leaves with the last statement, whose failure is that of the transaction. */
-function leaveToCommit(statement: Promise<void>): void {
+function leaveToCommit(statement: Promise<unknown>): void {
   statement.catch(() => {});
 }
 

@@ -240,7 +240,7 @@ export async function advance(
     await moveSubscription(tx, org, subscription, to);
     return { shares: [], moreAhead: cursor < head.position };
   }
-  const shares = share(page.events, requests);
+  const shares = shareOut(page.events, requests);
   const leases = shares.flatMap((events, i) =>
     events.length === 0 ? [] : [newLease(requests[i] ?? first, 1, events)],
   );
@@ -251,7 +251,7 @@ export async function advance(
   return { shares, moreAhead: false };
 }
 
-function share(events: readonly EventRow[], requests: readonly ReceiveRequest[]): EventRow[][] {
+function shareOut(events: readonly EventRow[], requests: readonly ReceiveRequest[]): EventRow[][] {
   let given = 0;
   return requests.map(({ eventsMax }) => events.slice(given, (given += eventsMax)));
 }

@@ -114,7 +114,7 @@ const requests: readonly Request[] = [
   {
     name: 'a list of 50 events',
     embedded: { transactions: 1, statements: 4 },
-    postgres: { transactions: 1, statements: 4, roundTrips: 5 },
+    postgres: { transactions: 1, statements: 4, roundTrips: 3 },
     send: async ({ client }) => {
       const listed = await client.get('/v1/events');
       assert.equal(listed.json.data.length, 50);

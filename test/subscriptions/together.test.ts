@@ -1,11 +1,13 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import type { Database } from '../../src/db/database.js';
+import { listEvents } from '../../src/event-log/list.js';
+import { acknowledge } from '../../src/subscriptions/acknowledge.js';
 import { readStats } from '../../src/subscriptions/peek.js';
 import type { ReceiveRequest } from '../../src/subscriptions/receive.js';
 import { Together } from '../../src/subscriptions/together.js';
 import { signal } from '../support/conformance.js';
-import { append, newLog, openLog } from '../support/log.js';
+import { append, dayMs, intercept, newLog, openLog } from '../support/log.js';
 import { importMutant } from '../support/mutant.js';
 import { createStorage, engineNames, stopServers } from '../support/storage.js';
 import type { TestStorage } from '../support/storage.js';
@@ -72,7 +74,11 @@ for (const engine of engineNames) {
           Array.from({ length: events }, () => ({})),
           nowMs,
         );
-      const held = new HeldDatabase(database);
+      return of(database, clock, Class);
+    }
+
+    function of(used: Database, clock = new TestClock(), Class = Together) {
+      const held = new HeldDatabase(used);
       const together = new Class(held.database, clock);
       const receive = async (...request: Parameters<typeof requestOf>): Promise<number[]> => {
         const received = await together.receive(requestOf(...request));
@@ -151,6 +157,34 @@ for (const engine of engineNames) {
       assert.equal(await leased(), 10);
       held.failsFrom = Infinity;
       assert.deepEqual(await receive('d'), upTo(11, 20));
+    });
+
+    // The process would end by a rejection that nobody handles.
+    test('a statement that fails along with its COMMIT fails its request, and nothing else', async (t) => {
+      if (storage === null) return t.skip('no PostgreSQL');
+      await start(30);
+      const broken = intercept(database, (statement, values, real) => {
+        if (!['leases_settle', 'lease_hand_out', 'subscription_move', 'event_list_read'].includes(statement.name))
+          return real(statement, values);
+        return real({ name: 'test_broken', text: 'SELECT 1 / 0' });
+      });
+      const { held: first, receive: brokenReceive, ack: brokenAck } = of(broken);
+      first.letGo();
+      const address = { epoch: 1, position: 1, day: Math.floor(nowMs / dayMs) };
+      const page = { org, order: 'asc', types: null, sinceMs: null, untilMs: null, limit: 5, from: null } as const;
+      for (const request of [
+        () => brokenReceive('a'),
+        () => brokenAck('a'),
+        () => Promise.all([brokenAck('a'), brokenAck('b'), brokenReceive('c'), brokenReceive('d')]),
+        () => acknowledge(broken, org, 0, [address]),
+        () => listEvents(broken, { ...page, bytesMax: 1_000, wantsPayload: true }),
+      ]) {
+        await assert.rejects(request(), { sqlstate: '22012' });
+        await new Promise((resume) => setImmediate(resume));
+      }
+      const { held, receive: whole } = of(database);
+      held.letGo();
+      assert.deepEqual(await whole('e'), upTo(1, 10));
     });
 
     test('wait no longer than a second for one that is held up', async (t) => {

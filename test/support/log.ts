@@ -113,14 +113,21 @@ export function intercept(database: Database, query: Query): Database {
   return {
     engine: database.engine,
     transaction: (scope, work) =>
-      database.transaction(scope, (tx) =>
-        work({
+      database.transaction(scope, async (tx) => {
+        const pending: Promise<unknown>[] = [];
+        const value = await work({
           copyIn: (target, rows) => tx.copyIn(target, rows),
           script: (text) => tx.script(text),
-          query: (statement, values = []) =>
-            query(statement, values, (other, given) => tx.query(other, given)) as never,
-        }),
-      ),
+          query: (statement, values = []) => {
+            const answer = query(statement, values, (other, given) => tx.query(other, given));
+            pending.push(answer);
+            return answer as never;
+          },
+        });
+        // What `work` did not wait for may be sent later than it would be without this, and COMMIT comes after it.
+        await Promise.allSettled(pending);
+        return value;
+      }),
     query(scope, statement, values) {
       return this.transaction(scope, (tx) => tx.query(statement, values));
     },
