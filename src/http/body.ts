@@ -26,8 +26,8 @@ export function receiveBody(request: IncomingMessage, limit: BodyLimit): Buffer 
         reject(tooLarge(limit));
       }
     });
-    // A copy, even of one chunk: that is a part of all that was read from the socket.
-    request.on('end', () => resolve(Buffer.concat(chunks)));
+    // Each chunk is a copy of its own, not a part of all that was read from the socket.
+    request.on('end', () => resolve(chunks.length === 1 ? (chunks[0] as Buffer) : Buffer.concat(chunks)));
     request.on('error', reject);
   });
 }

@@ -11,6 +11,7 @@ export function sendReply(
   isLast: boolean,
 ): void {
   const list: string[] = ['X-Request-Id', requestId];
+  let encoding: BufferEncoding = 'utf8';
   if (isLast) list.push('Connection', 'close');
   for (const some of [headers, more]) {
     for (const name in some) list.push(name, some[name] as string);
@@ -20,11 +21,15 @@ export function sendReply(
   } else if (body === null) {
     if (status !== 204 && status !== 304) list.push('Content-Length', '0');
   } else {
-    list.push('Content-Type', mediaType ?? 'application/json', 'Content-Length', String(Buffer.byteLength(body)));
+    const bytes = Buffer.byteLength(body);
+    // Where each character is a byte, all of it is ASCII, and goes out as it is.
+    if (bytes === body.length) encoding = 'latin1';
+    list.push('Content-Type', mediaType ?? 'application/json', 'Content-Length', String(bytes));
   }
   response.writeHead(status, list);
   if (stream === undefined || request.method === 'HEAD') {
-    response.end(body ?? undefined);
+    if (body === null) response.end();
+    else response.end(body, encoding);
     return;
   }
   response.flushHeaders();

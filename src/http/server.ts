@@ -38,10 +38,11 @@ export interface HttpServerOptions {
 const headersMsMax = 10_000;
 /** How often Node looks for requests past that. The oldest come first, so a look costs what it finds. */
 const arrivalCheckMs = 1_000;
-/** Longer than a receiver waits, and the end of a client that does not read its reply. */
-const silenceMsMax = 45_000;
-/** Longer than proxies usually keep idle connections, so that they, and not this side, close them. */
-const keptAliveMs = 72_000;
+/**
+ * Of a connection, whatever it is for: idle ones, receivers that wait, clients that do not read their reply. Longer than a receiver waits, and than proxies usually
+ * keep idle connections, so that they, and not this side, close them.
+ */
+const silenceMsMax = 75_000;
 const listensMsMax = 1_000;
 const idleMsMax = 250;
 const quietCheckMs = 25;
@@ -164,7 +165,8 @@ function createHttpServer(): Server {
     requireHostHeader: false,
     headersTimeout: headersMsMax,
     requestTimeout: requestMsMax,
-    keepAliveTimeout: keptAliveMs,
+    // Of two limits, Node would arm first the one and then the other for each request.
+    keepAliveTimeout: 0,
     connectionsCheckingInterval: arrivalCheckMs,
   });
   server.timeout = silenceMsMax;
