@@ -7,7 +7,6 @@ CREATE TABLE access_versions (
   slot    bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
   version bigint NOT NULL
 ) WITH (fillfactor = 50);
-INSERT INTO access_versions (version) VALUES (0);
 GRANT SELECT ON access_versions TO sluice_system;
 
 -- As its owner, so that whoever may change a key or an org needs no right to this table.
