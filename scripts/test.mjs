@@ -81,9 +81,9 @@ async function runTests(files, server) {
   const flags = [
     '--test',
     '--test-reporter=spec',
-    // Two files at a time: tests mostly wait for commits, so a second file costs the first little even on two cores, while more of them
-    // make starts of servers and databases so slow that their time limits mean nothing.
-    '--test-concurrency=2',
+    // Tests mostly wait for commits: with two files at a time, two cores were idle for more than half of it. More than three make starts of servers and
+    // databases so slow that their time limits mean nothing.
+    '--test-concurrency=3',
     `--test-timeout=${minutesMax * 60_000}`,
     '--enable-source-maps',
   ];
