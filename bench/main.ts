@@ -17,7 +17,7 @@ import { print, say } from './say.js';
 import { eventOf } from './scenarios.js';
 import { measureGiven } from './given.js';
 import { runSuite } from './suite.js';
-import type { AnyTarget, SluiceTarget } from './targets.js';
+import type { AnyTarget, HttpTarget, SluiceTarget } from './targets.js';
 import { startBareServer, startFastifyServer, startRawWriters, startSluice } from './targets.js';
 
 const { values, rounds, seconds, connections, bytes, engines, chosen, rates, workers, sizes, ...comparing } = given();
@@ -117,15 +117,19 @@ async function reportReads(nodes: readonly SluiceTarget[]): Promise<object[]> {
 }
 
 async function reportFlood(nodes: readonly SluiceTarget[]): Promise<object[]> {
-  const rows = [];
-  for (const target of nodes) {
-    for (const isLimited of [true, false]) {
-      say(`one org floods${isLimited ? ', within its rate limit' : ''}: ${target.name}`);
-      const load = { connections, seconds, body: eventOf(bytes) };
-      const measured = await measureFlood(target, load, rounds, isLimited);
-      rows.push({ target: target.name, 'rate limit': isLimited, ...measured });
-    }
+  const bare = await startBareServer();
+  const rows: object[] = [];
+  const measure = async (target: HttpTarget, isLimited: boolean): Promise<void> => {
+    say(`one org floods${isLimited ? ', within its rate limit' : ''}: ${target.name}`);
+    const measured = await measureFlood(target, { connections, seconds, body: eventOf(bytes) }, rounds, isLimited);
+    rows.push({ target: target.name, 'rate limit': isLimited, ...measured });
+  };
+  try {
+    await measure(bare, false);
+  } finally {
+    await bare.stop();
   }
+  for (const target of nodes) for (const isLimited of [true, false]) await measure(target, isLimited);
   return rows;
 }
 

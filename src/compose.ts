@@ -166,7 +166,7 @@ export async function composeServer(parts: Parts): Promise<RunningServer> {
   };
   const ingest = new IngestLanes(parts.ingestLanes, {
     ...queue,
-    store: (batch) => storeBatch(storing, batch),
+    store: (batch, lane) => storeBatch(storing, batch, lane),
     batchEventsMax: () => (embedded?.readsWait === true ? batchEventsWhileReadingMax : batchEventsMax),
     batchBytesMax,
   });

@@ -121,7 +121,7 @@ export const settings = {
     variable: 'SLUICE_INGEST_LANES',
     type: wholeNumber('lanes', 'a number of lanes', 1, 16),
     default: '2',
-    help: 'Batches of events stored at once, each on one of those connections. The embedded database has one.',
+    help: 'Batches of events stored at once, each on one of those connections. More than one only while the first takes long. The embedded database has one.',
   }),
   queueBytesMax: setting({
     variable: 'SLUICE_QUEUE_BYTES_MAX',

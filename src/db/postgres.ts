@@ -24,7 +24,7 @@ export interface PostgresOptions {
   readonly onLog: (line: string) => void;
   /** All sessions of this process but the one that listens; some of them are for ingest alone. Default 10, at least 2. */
   readonly sessionsMax?: number;
-  /** How many of them are for ingest alone, each for its lane. Default 1, less than `sessionsMax`. */
+  /** How many of them are for ingest alone, one for each lane. Default 1, less than `sessionsMax`. */
   readonly ingestLanes?: number;
   /** Processes of this node that open as many. Default 1. */
   readonly processes?: number;
@@ -200,7 +200,7 @@ export class PostgresDatabase implements Database {
   }
 
   #laneOf(lane: number): SessionPool {
-    return this.#ingestLanes[lane % this.#ingestLanes.length] as SessionPool;
+    return this.#ingestLanes.at(lane % this.#ingestLanes.length) as SessionPool;
   }
 
   async #close(): Promise<void> {

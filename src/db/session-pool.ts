@@ -109,20 +109,13 @@ export class SessionPool {
 
   /** As `Database.transaction`. */
   transaction<T>(scope: Scope, work: (tx: Transaction) => Promise<T>): Promise<T> {
-    const org = scope.role === 'app' ? (scope.org ?? null) : null;
-    return this.use(scope.priority ?? 'write', (session) => session.transaction(scope, work), org);
+    return this.use(scope.priority ?? 'write', (session) => session.transaction(scope, work), orgOf(scope));
   }
 
   /** As `Database.query`. */
-  async query<Row>(
-    scope: Scope,
-    statement: Statement,
-    values: readonly unknown[] | undefined,
-  ): Promise<QueryResult<Row>> {
+  query<Row>(scope: Scope, statement: Statement, values: readonly unknown[] | undefined): Promise<QueryResult<Row>> {
     if (scope.priority !== 'read') return this.transaction(scope, (tx) => tx.query<Row>(statement, values));
-    // Without waiting, COMMIT leaves with it. For a write that would make an unknown outcome of every session that breaks.
-    const sent = await this.transaction(scope, async (tx) => ({ answer: tx.query<Row>(statement, values) }));
-    return sent.answer;
+    return this.use('read', (session) => session.read<Row>(scope, statement, values), orgOf(scope));
   }
 
   /** Has a session open, without using it. Waits as long as opening takes: a recovery may be long. */
@@ -249,4 +242,9 @@ export class SessionPool {
     first.cancelTimeout();
     return first;
   }
+}
+
+/** On whose behalf it is, so that orgs have turns. */
+function orgOf({ role, org }: Scope): Org {
+  return role === 'app' ? (org ?? null) : null;
 }

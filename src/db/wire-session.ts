@@ -2,7 +2,7 @@ import { Client } from 'pg';
 import type pg from 'pg';
 import type { Clock } from '../clock.js';
 import { StorageError } from './database.js';
-import type { Role, Scope, Statement, Transaction } from './database.js';
+import type { QueryResult, Role, Scope, Statement, Transaction } from './database.js';
 import { CopyIn } from './wire-copy.js';
 import { FirstStatement } from './wire-first-statement.js';
 import { beginTexts } from './wire-scope.js';
@@ -124,8 +124,25 @@ export class WireSession {
       throw error;
     } finally {
       this.#onCommitWarning = undefined;
-      if (this.#statementsForgotten && this.usable) await this.#forgetStatements();
-      this.#cancelStall();
+      await this.#endStatements();
+    }
+  }
+
+  /** As `Database.query` of what only reads, on this session. */
+  async read<Row>(scope: Scope, statement: Statement, values?: readonly unknown[]): Promise<QueryResult<Row>> {
+    const { role, org } = scope;
+    if (role !== 'owner' || org !== undefined || this.#inEachTransaction.length > 0) {
+      // Without waiting, COMMIT leaves with it. For a write that would make an unknown outcome of every session that breaks.
+      const sent = await this.transaction(scope, async (tx) => ({ answer: tx.query<Row>(statement, values) }));
+      return sent.answer;
+    }
+    // There is nothing to set, so the statement alone is the transaction.
+    this.#useLimitOf(role);
+    try {
+      const { rows, rowCount } = await this.query(statement, values);
+      return { rows: rows as Row[], rowCount: rowCount ?? 0 };
+    } finally {
+      await this.#endStatements();
     }
   }
 
@@ -268,6 +285,11 @@ export class WireSession {
     } catch (error) {
       this.destroy(asError(error));
     }
+  }
+
+  async #endStatements(): Promise<void> {
+    if (this.#statementsForgotten && this.usable) await this.#forgetStatements();
+    this.#cancelStall();
   }
 
   /** Both sides forget every prepared statement, since they disagree about one; else each later use would fail the same way. */

@@ -12,13 +12,13 @@ const orgsMax = 1_000;
 /** Stands for every org. */
 const everyone = '*';
 /** The least time between two messages of a node: PostgreSQL commits one transaction with a notification after the other, over all nodes. */
-const messageMsMin = 5;
+const messageMsMin = 20;
 /** Between two tries of a node that could not listen at its start. */
 const listenAgainMs = 10_000;
 
 /**
  * Tells everyone who waits that logs have grown: this node's waiters at once, other nodes by NOTIFY after the commit (inside the
- * transaction it would serialise all commits), one at a time, coalesced, at most every 5 ms. A lost notification costs a poll interval, never an
+ * transaction it would serialise all commits), one at a time, coalesced, at most every 20 ms. A lost notification costs a poll interval, never an
  * event; so a node that cannot listen starts all the same, and tries again every 10 s.
  */
 export class Announcer implements Service {

@@ -59,7 +59,7 @@ export class BatchRolledBack extends Error {
 
 /**
  * Stores a batch, events of many orgs mixed, in one transaction: reserve, dedup, COPY, commit, in that order, each taking its locks in the
- * order of orgs. Resolves after the commit is as durable as the server makes it. Per org, positions follow the order of the batch.
+ * order of orgs. `lane`: whose connection. Resolves after the commit is as durable as the server makes it. Per org, positions follow the order of the batch.
  *
  * Rejects with `BatchRolledBack` as `mode` says, with a `StorageError` if nothing is stored (of kind `sql` with a data error's SQLSTATE if one event is to blame), with
  * `BatchOutcomeUnknown`, or with a `StorageError` of kind `outcome_unknown` if the server stored less than it was sent.
@@ -69,6 +69,7 @@ export async function appendBatch(
   batch: readonly NewEvent[],
   nowMs: number,
   mode: AppendMode = 'each',
+  lane = 0,
 ): Promise<BatchOutcome> {
   let copies: Copy[] = [];
   let beforeCommit: { xid: string; outcome: BatchOutcome } | undefined;
@@ -84,7 +85,6 @@ export async function appendBatch(
     isAnswered = true;
   });
   let isAnswered = afterCommit === null;
-  const lane = Number(batch[0]?.org ?? 0);
   const scope: Scope = { role: 'ingest', lane, onCommitWarning, ...(afterCommit && { afterCommit }) };
   try {
     outcome = await database.transaction(scope, async (tx) => {

@@ -12,6 +12,7 @@ export class DrainTime {
   #batchMs = 0;
   #fastestMs = 0;
   #begunAtMs: number | null = null;
+  #endedAtMs = -Infinity;
 
   /** `msMax`: nothing waits longer than this, so that no estimate is longer. */
   constructor(clock: Clock, msMax: number) {
@@ -22,12 +23,14 @@ export class DrainTime {
   /** Measures a batch from its begin to its end, however it ends. */
   async measure<T>(batch: Promise<T>): Promise<T> {
     const begunAtMs = this.#clock.monotonic();
+    const usualMs = this.#usualMs(begunAtMs);
     this.#begunAtMs = begunAtMs;
     try {
       return await batch;
     } finally {
-      const ms = this.#clock.monotonic() - begunAtMs;
-      this.#batchMs = this.#batchMs === 0 ? ms : this.#batchMs + newestWeight * (ms - this.#batchMs);
+      this.#endedAtMs = this.#clock.monotonic();
+      const ms = this.#endedAtMs - begunAtMs;
+      this.#batchMs = usualMs === 0 ? ms : usualMs + newestWeight * (ms - usualMs);
       // Forgotten slowly, should the storage become slower.
       this.#fastestMs = this.#fastestMs === 0 ? ms : Math.min(ms, this.#fastestMs * fastestGrowth);
       this.#begunAtMs = null;
@@ -39,10 +42,20 @@ export class DrainTime {
     return this.#fastestMs;
   }
 
+  /** How long the batch under way has taken; 0 if there is none. */
+  get elapsedMs(): number {
+    return this.#begunAtMs === null ? 0 : this.#clock.monotonic() - this.#begunAtMs;
+  }
+
   /** How long so many batches take. One that is under way and takes longer than usual is a sign that they will, too. */
   msFor(batches: number): number {
-    const elapsedMs = this.#begunAtMs === null ? 0 : this.#clock.monotonic() - this.#begunAtMs;
-    return batches * Math.max(this.#batchMs, elapsedMs);
+    const usualMs = this.#begunAtMs === null ? this.#usualMs(this.#clock.monotonic()) : this.#batchMs;
+    return batches * Math.max(usualMs, this.elapsedMs);
+  }
+
+  /** What was long ago says nothing of now. */
+  #usualMs(atMs: number): number {
+    return atMs - this.#endedAtMs > this.#msMax ? 0 : this.#batchMs;
   }
 
   /** After how many seconds so many batches are gone: what a refused client is told. At least one. */

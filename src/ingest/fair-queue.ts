@@ -57,10 +57,30 @@ export class FairQueue<T extends Waiting> {
   add(item: T): boolean {
     const { bytes: taken, bytesMax } = this.#room;
     if (taken + item.bytes > bytesMax) return false;
-    const queue = this.#queues.get(item.org);
-    const holdsLittle = (queue?.bytes ?? 0) < littleShareMax * bytesMax;
+    const holdsLittle = (this.#queues.get(item.org)?.bytes ?? 0) < littleShareMax * bytesMax;
     if (!holdsLittle && taken + item.bytes > floodShareMax * bytesMax) return false;
     this.#room.came(item.org, item.enqueuedAtMs);
+    this.#push(item);
+    return true;
+  }
+
+  has(org: string): boolean {
+    return this.#queues.has(org);
+  }
+
+  /** Moves all that waits of the orgs that `moves` names to the end of `other`, which has the same room. */
+  moveTo(other: FairQueue<T>, moves: (org: string) => boolean): void {
+    for (const [org, queue] of this.#queues) {
+      if (!moves(org)) continue;
+      for (let item = queue.items[queue.head]; item !== undefined; item = queue.items[queue.head]) {
+        this.#removeHead(org, queue, item);
+        other.#push(item);
+      }
+    }
+  }
+
+  #push(item: T): void {
+    const queue = this.#queues.get(item.org);
     if (queue === undefined) {
       const { bytes, cost } = item;
       this.#queues.set(item.org, { items: [item], head: 0, credit: 0, bytes, cost });
@@ -72,7 +92,6 @@ export class FairQueue<T extends Waiting> {
     this.#bytes += item.bytes;
     this.#room.add(item.bytes);
     this.#items++;
-    return true;
   }
 
   /** How many turns it takes until all that waits of this org has left. */

@@ -25,6 +25,12 @@ export interface GroupCommitOptions {
   readonly queueBytesMax: number;
   /** That room, where other queues share it. */
   readonly room?: QueueRoom;
+  /** A batch that takes this long waits for more than its turn: for a slow disk, a standby, or a head that somebody holds. Default 100. */
+  readonly heldUpMs?: number;
+  /** A batch takes so long: what waits behind it may be better off elsewhere. */
+  readonly onHeldUp?: () => void;
+  /** A batch is over, and the next has not been chosen. */
+  readonly onBatchEnd?: () => void;
   /** How long an event may wait for its batch to begin. One that would wait longer, as it seems, is refused at once. */
   readonly queueAgeMsMax: number;
 }
@@ -43,6 +49,7 @@ interface Entry {
   readonly settle: (result: StoredOrRefused, index: number) => void;
 }
 
+export const heldUpMsByDefault = 100;
 /** What an event costs in memory besides its body, roughly: the entry, its promise, its request. */
 const entryBytes = 2_048;
 /** The same of one of many in a request: the entry, the event, its outcome. */
@@ -58,6 +65,8 @@ const sharedMs = 2_000;
 /** A commit that takes longer than this has room for more turns: what they cost the event loop is little beside it. */
 const turnMs = 5;
 
+const none: ReadonlySet<string> = new Set();
+
 export class GroupCommit implements Service {
   readonly name = 'group commit';
   readonly #options: GroupCommitOptions;
@@ -65,6 +74,8 @@ export class GroupCommit implements Service {
   readonly #queue: FairQueue<Entry>;
   readonly #drain: DrainTime;
   #writing: Promise<void> | null = null;
+  /** The orgs of the batch that is being written. */
+  #underWay = none;
   #stopped = false;
   #cancelAgeCheck: (() => void) | null = null;
 
@@ -81,6 +92,26 @@ export class GroupCommit implements Service {
 
   get waitingBytes(): number {
     return this.#queue.bytes;
+  }
+
+  /** Whether its batch takes too long for others to wait for it. */
+  get isHeldUp(): boolean {
+    return this.#drain.elapsedMs >= this.#heldUpMs;
+  }
+
+  /** Whether an event of this org is being written or waits. */
+  holds(org: string): boolean {
+    return this.#underWay.has(org) || this.#queue.has(org);
+  }
+
+  get #heldUpMs(): number {
+    return this.#options.heldUpMs ?? heldUpMsByDefault;
+  }
+
+  /** Leaves to another, which has the same room, what waits of the orgs that `moves` names and that have nothing in the batch under way. */
+  leaveTo(other: GroupCommit, moves: (org: string) => boolean = () => true): void {
+    this.#queue.moveTo(other.#queue, (org) => !this.#underWay.has(org) && moves(org));
+    if (other.#queue.size > 0) other.#writing ??= other.#writeAll();
   }
 
   start(): Promise<void> {
@@ -203,6 +234,9 @@ export class GroupCommit implements Service {
   }
 
   async #store(batch: readonly Entry[]): Promise<readonly StoredOrRefused[]> {
+    const { clock, onHeldUp, onBatchEnd } = this.#options;
+    this.#underWay = new Set(batch.map((entry) => entry.org));
+    const cancel = onHeldUp && clock.after(this.#heldUpMs, onHeldUp);
     try {
       const results = await this.#drain.measure(this.#options.store(batch.map((entry) => entry.event)));
       // One event's receipt must never go to another.
@@ -211,6 +245,10 @@ export class GroupCommit implements Service {
     } catch (error) {
       const refused = new Problem('internal', 'The event could not be stored.', { cause: error });
       return batch.map(() => ({ refused }));
+    } finally {
+      cancel?.();
+      this.#underWay = none;
+      onBatchEnd?.();
     }
   }
 

@@ -4,18 +4,41 @@ import { GroupCommit } from './group-commit.js';
 import type { GroupCommitOptions, StoredOrRefused } from './group-commit.js';
 import { QueueRoom } from './queue-room.js';
 
+export interface IngestLanesOptions extends Omit<GroupCommitOptions, 'room' | 'store' | 'onHeldUp' | 'onBatchEnd'> {
+  /** As of `GroupCommit`, on the connection of this lane. */
+  readonly store: (batch: readonly NewEvent[], lane: number) => Promise<readonly StoredOrRefused[]>;
+}
+
+/** For so long after a batch was held up, orgs are spread over the lanes: those that were in that batch may have met the same head again in the next. */
+const spreadMs = 5_000;
+
 /**
- * Several group commits side by side, each org always in the same one, so that per org nothing overtakes anything. While one lane's batch waits for the
- * disk, or for a head that somebody holds, the others go on. The bytes that may wait are those of all lanes together.
+ * Several group commits side by side. The first does all the work while it can, since large batches cost the least for each event. Once a batch
+ * waits for long, for a slow commit or for a head that somebody holds, the next lane takes over every org that has nothing in that batch; and for a while each org has
+ * the lane of its number, if that is not held up. An org's events are never in two lanes at a time, so that none overtakes another. The bytes that may wait are
+ * those of all lanes together.
  */
 export class IngestLanes implements Service {
   readonly name = 'ingest lanes';
+  readonly #options: IngestLanesOptions;
   readonly #lanes: readonly GroupCommit[];
+  #spreadUntilMs = -Infinity;
+  #stopped = false;
 
   /** `lanes`: how many, at least one; as many batches may be under way at once as the database has connections for them. */
-  constructor(lanes: number, options: Omit<GroupCommitOptions, 'room'>) {
+  constructor(lanes: number, options: IngestLanesOptions) {
+    this.#options = options;
     const room = new QueueRoom(options.queueBytesMax);
-    this.#lanes = Array.from({ length: lanes }, () => new GroupCommit({ ...options, room }));
+    this.#lanes = Array.from({ length: lanes }, (_, index) => {
+      const store: GroupCommitOptions['store'] = (batch) => options.store(batch, index);
+      const lane: GroupCommit = new GroupCommit({
+        ...options,
+        store,
+        room,
+        ...(lanes > 1 && { onHeldUp: () => this.#heldUp(lane), onBatchEnd: () => this.#batchEnded(lane) }),
+      });
+      return lane;
+    });
   }
 
   get waitingEvents(): number {
@@ -27,11 +50,13 @@ export class IngestLanes implements Service {
   }
 
   async start(): Promise<void> {
+    this.#stopped = false;
     await Promise.all(this.#lanes.map((lane) => lane.start()));
   }
 
-  /** As `GroupCommit.stop`, of all lanes. */
+  /** As `GroupCommit.stop`, of all lanes. From now on each keeps what waits in it. */
   async stop(): Promise<void> {
+    this.#stopped = true;
     await Promise.all(this.#lanes.map((lane) => lane.stop()));
   }
 
@@ -46,7 +71,35 @@ export class IngestLanes implements Service {
   }
 
   #laneOf(org: string): GroupCommit {
-    // The numbers of orgs are random, so they are their own hash. The database chooses a batch's connection alike.
+    const [first] = this.#lanes as [GroupCommit];
+    if (this.#lanes.length === 1) return first;
+    const usual = this.#isSpread ? this.#spreadLaneOf(org) : first;
+    const holding = this.#lanes.find((lane) => lane.holds(org));
+    return holding ?? (usual.isHeldUp ? (this.#lanes.find((lane) => !lane.isHeldUp) ?? usual) : usual);
+  }
+
+  get #isSpread(): boolean {
+    return this.#options.clock.monotonic() < this.#spreadUntilMs;
+  }
+
+  #spreadLaneOf(org: string): GroupCommit {
+    // The numbers of orgs are random, so they are their own hash.
     return this.#lanes[Number(org) % this.#lanes.length] as GroupCommit;
+  }
+
+  #heldUp(lane: GroupCommit): void {
+    if (this.#stopped) return;
+    this.#spreadUntilMs = this.#options.clock.monotonic() + spreadMs;
+    const free = this.#lanes.find((other) => other !== lane && !other.isHeldUp);
+    if (free !== undefined) lane.leaveTo(free);
+  }
+
+  #batchEnded(lane: GroupCommit): void {
+    if (this.#stopped || !this.#isSpread) return;
+    for (const other of this.#lanes) {
+      if (other === lane) continue;
+      if (other.isHeldUp) other.leaveTo(lane);
+      else lane.leaveTo(other, (org) => this.#spreadLaneOf(org) === other);
+    }
   }
 }

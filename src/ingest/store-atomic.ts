@@ -6,6 +6,9 @@ import { dedupMismatch, notStored, orgGone } from './refusals.js';
 import type { StoreBatchOptions } from './store-batch.js';
 import { append, isDataError, refusal, unstorableEvent } from './store-batch.js';
 
+/** The last: the first is always at work while events come in. */
+const lane = -1;
+
 /**
  * Stores all of a batch, in one transaction, or nothing of it. The outcomes, in the order of the batch, are then those of `storeBatch`, or they are
  * all refusals: of each event that is to blame its own (of several that the database cannot hold, the first), `not_stored` of the others.
@@ -16,7 +19,7 @@ export async function storeAtomic(
   batch: readonly NewEvent[],
 ): Promise<readonly StoredOrRefused[]> {
   try {
-    const { events, durability } = await append(options, batch, 'all');
+    const { events, durability } = await append(options, batch, 'all', lane);
     return events.map((appended) => ({ appended, durability }));
   } catch (error) {
     if (error instanceof BatchRolledBack) {
@@ -46,7 +49,7 @@ async function findBad(options: StoreBatchOptions, batch: readonly NewEvent[]): 
 /** Whether the database can hold these events. */
 async function isHeld(options: StoreBatchOptions, batch: readonly NewEvent[]): Promise<boolean> {
   try {
-    await append(options, batch, 'rehearse');
+    await append(options, batch, 'rehearse', lane);
   } catch (error) {
     if (isDataError(error)) return false;
     if (!(error instanceof BatchRolledBack)) throw refusal(error);

@@ -36,12 +36,13 @@ const passingSqlstates = new Set(['40P01', '40001']);
 export async function storeBatch(
   options: StoreBatchOptions,
   batch: readonly NewEvent[],
+  lane = 0,
 ): Promise<readonly StoredOrRefused[]> {
   let outcome: BatchOutcome;
   try {
-    outcome = await append(options, batch, 'each');
+    outcome = await append(options, batch, 'each', lane);
   } catch (error) {
-    if (isDataError(error)) return splitBatch(options, batch, error);
+    if (isDataError(error)) return splitBatch(options, batch, lane, error);
     const refused = refusal(error);
     return batch.map(() => ({ refused }));
   }
@@ -54,12 +55,13 @@ export async function append(
   options: StoreBatchOptions,
   batch: readonly NewEvent[],
   mode: AppendMode,
+  lane: number,
 ): Promise<BatchOutcome> {
   const startedAtMs = options.clock.monotonic();
   for (let attempt = 0; ; attempt++) {
     let outcome: BatchOutcome;
     try {
-      outcome = await appendOnce(options, batch, mode);
+      outcome = await appendOnce(options, batch, mode, lane);
     } catch (error) {
       // A client's fault, not a failure.
       if (error instanceof BatchRolledBack) throw error;
@@ -76,10 +78,11 @@ async function appendOnce(
   options: StoreBatchOptions,
   batch: readonly NewEvent[],
   mode: AppendMode,
+  lane: number,
 ): Promise<BatchOutcome> {
   const unwatch = options.blockedHeads.watch();
   try {
-    return await appendBatch(options.database, batch, options.clock.now(), mode);
+    return await appendBatch(options.database, batch, options.clock.now(), mode, lane);
   } catch (error) {
     if (!(error instanceof BatchOutcomeUnknown)) throw error;
     const shares = storedShares(batch, error.outcome);
@@ -169,12 +172,13 @@ function isPassing(error: unknown): boolean {
 async function splitBatch(
   options: StoreBatchOptions,
   batch: readonly NewEvent[],
+  lane: number,
   error: StorageError,
 ): Promise<readonly StoredOrRefused[]> {
   if (batch.length === 1) return [{ refused: unstorableEvent(error) }];
   const middle = batch.length >> 1;
-  const first = await storeBatch(options, batch.slice(0, middle));
-  const second = await storeBatch(options, batch.slice(middle));
+  const first = await storeBatch(options, batch.slice(0, middle), lane);
+  const second = await storeBatch(options, batch.slice(middle), lane);
   return [...first, ...second];
 }
 

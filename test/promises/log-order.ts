@@ -101,7 +101,9 @@ export class Writers {
     };
     this.#lanes = new IngestLanes(lanes, {
       clock: systemClock,
-      store: (batch) => this.#store(batch),
+      // So that they are all at work.
+      heldUpMs: 1,
+      store: (batch, lane) => this.#store(batch, lane),
       batchEventsMax: () => batchEventsMax,
       batchBytesMax: 2 ** 20,
       queueBytesMax: 2 ** 26,
@@ -150,10 +152,10 @@ export class Writers {
     });
   }
 
-  async #store(batch: readonly NewEvent[]): Promise<readonly StoredOrRefused[]> {
+  async #store(batch: readonly NewEvent[], lane: number): Promise<readonly StoredOrRefused[]> {
     this.batchesAtOnce = Math.max(this.batchesAtOnce, ++this.#batches);
     try {
-      return await storeBatch(this.#storing, batch);
+      return await storeBatch(this.#storing, batch, lane);
     } finally {
       this.#batches--;
     }

@@ -55,7 +55,7 @@ export class TestClock implements Clock {
 }
 
 /** What a node pauses between two messages to others. */
-const pauseMsMax = 5;
+const pauseMsMax = 20;
 
 /**
  * For nodes that hear of each other: their time stands still, too, but for the pauses between two messages, or after its first one a node would tell
