@@ -15,6 +15,7 @@ import { clientGone } from './client-gone.js';
 import { Compression } from './compression.js';
 import { renderProblem, toProblem } from './problem.js';
 import { leftInTheBody } from './refusals.js';
+import type { RefusalPace } from './refusal-pace.js';
 import type { ReplyBudget } from './reply-budget.js';
 import { requestIdOf } from './request-id.js';
 import type { BodyLimit, Context, Reply, Route } from './route.js';
@@ -30,6 +31,7 @@ export interface Door {
   readonly replies: ReplyBudget;
   readonly bodies: BodyBudget;
   readonly compression: Compression;
+  readonly refusals: RefusalPace;
   /** No further request is wanted on any connection. */
   readonly isClosing: () => boolean;
 }
@@ -209,6 +211,13 @@ export class Exchange {
     if (problem.code === 'rate_limited' || problem.code === 'rate_exceeds_burst') {
       door.telemetry.rateLimited.inc({ bucket: route.bucket ?? 'none', mode: 'enforce' });
     }
+    const answer = (): void => this.#answerRefusal(problem);
+    if (problem.code === 'rate_limited' && this.#identity !== null) door.refusals.inTurn(this.#identity.org, answer);
+    else answer();
+  }
+
+  #answerRefusal(problem: Problem): void {
+    const { route, door } = this.#endpoint;
     const reply = refusal(door, problem, this.#request, this.#id, route.path);
     // Where the reply itself could not be written, neither can this one.
     if (this.#response.headersSent) this.#response.destroy();

@@ -16,6 +16,7 @@ import { Connections } from './connections.js';
 import type { Door } from './exchange.js';
 import { Endpoint, Exchange, refuseUnrouted } from './exchange.js';
 import { namesOneHost, notFound } from './refusals.js';
+import { RefusalPace } from './refusal-pace.js';
 import { ReplyBudget } from './reply-budget.js';
 import { headerBytesMax, requestMsMax } from './request-limits.js';
 import type { KeyContext, Route } from './route.js';
@@ -69,6 +70,8 @@ export class HttpServer implements Service {
       replies: new ReplyBudget(),
       bodies: new BodyBudget(),
       compression: new Compression({ telemetry, load: eventLoopLoad(systemClock) }),
+      // Connections live in the system's time, whatever clock the product runs on.
+      refusals: new RefusalPace(systemClock),
       // A connection that is kept alive after its last reply would hold up the stop until its end.
       isClosing: () => this.#stopping !== null,
     };

@@ -6,6 +6,7 @@ import type { Answer, TestOrg } from '../support/client.js';
 import { Client, createOrg } from '../support/client.js';
 import { adminToken } from '../support/node.js';
 import { assertProblem } from '../support/problem.js';
+import { exchange, parseReplies } from '../support/raw-http.js';
 
 const freeBurst = 100;
 
@@ -109,5 +110,21 @@ function limitTests(nodes: ClockedNodes): void {
     assert.equal((await counted()) - earlier, 3);
     await setLimits(org, { mode: 'enforce' });
     assertProblem(await send(org), 'rate_limited');
+  });
+
+  it('an org that asks on while it is refused gets its refusals half a millisecond apart', async () => {
+    const org = await orgWith(1);
+    const ask = (more = ''): string =>
+      `GET /v1/org HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer ${org.key}\r\n${more}\r\n`;
+    const startedAtMs = performance.now();
+    // It does not wait for answers, so it is slow only where they are held back.
+    const first = await exchange(nodes.address(), ask().repeat(1_000) + ask('Connection: close\r\n'));
+    const tookMs = performance.now() - startedAtMs;
+    const replies = [first, ...parseReplies(Buffer.from(first.rest))];
+    assert.deepEqual(
+      replies.map(({ status }) => status),
+      Array.from({ length: 1_001 }, (_, i) => (i < 10 ? 200 : 429)),
+    );
+    assert.ok(tookMs > 490, `991 refusals took ${tookMs} ms`);
   });
 }
