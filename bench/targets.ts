@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { Client as PgClient } from 'pg';
 import { Client } from '../test/support/client.js';
 import { adminToken } from '../test/support/node.js';
-import { startOwnPostgresServer } from '../test/support/postgres-server.js';
+import { startAgedServer } from './aged-server.js';
 import type { PostgresServer } from '../test/support/postgres-server.js';
 import type { EngineName } from '../test/support/storage.js';
 import { call, createKeys, readMetrics } from './api.js';
@@ -140,7 +140,7 @@ function newFolder(): Storage {
 }
 
 async function newServer(): Promise<Storage | null> {
-  const server = await startOwnPostgresServer();
+  const server = await startAgedServer();
   if (server === null) return null;
   const url = await server.createDatabase();
   return {
@@ -185,7 +185,7 @@ async function walSyncs(client: PgClient): Promise<number | null> {
 
 /** Both raw writers, on one server. Null where there is no PostgreSQL. */
 export async function startRawWriters(): Promise<RawTarget[] | null> {
-  const server = await startOwnPostgresServer();
+  const server = await startAgedServer();
   if (server === null) return null;
   const url = await server.createDatabase();
   const child = owned(fork(pathOf('raw-writer.js'), [url], { stdio: ['ignore', 'ignore', 'inherit', 'ipc'] }));

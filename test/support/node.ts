@@ -63,17 +63,26 @@ export interface StartingNode {
 }
 
 /** Resolves when the node says that it is ready. Rejects, with what it wrote to standard error, if it ends before. */
-export function spawnNode(storage: TestStorage, flags: readonly string[] = []): Promise<NodeProcess> {
-  return beginNode(storage, flags).ready;
+export function spawnNode(
+  storage: TestStorage,
+  flags: readonly string[] = [],
+  nodeFlags: readonly string[] = [],
+): Promise<NodeProcess> {
+  return beginNode(storage, flags, nodeFlags).ready;
 }
 
 /** As `spawnNode`, without waiting until it is ready. */
-export function beginNode(storage: TestStorage, flags: readonly string[] = []): StartingNode {
+export function beginNode(
+  storage: TestStorage,
+  flags: readonly string[] = [],
+  nodeFlags: readonly string[] = [],
+): StartingNode {
   const place =
     storage.config.databaseUrl === null
       ? ['--data-dir', storage.config.dataDir]
       : ['--database-url', storage.config.databaseUrl];
-  const args = [main, '--port', '0', '--admin-token', adminToken, '--log-level', 'warn', ...place, ...flags];
+  const settings = ['--port', '0', '--admin-token', adminToken, '--log-level', 'warn', ...place, ...flags];
+  const args = [...nodeFlags, main, ...settings];
   const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'pipe'] });
   let complaints = '';
   child.stderr.setEncoding('utf8').on('data', (text: string) => {
