@@ -30,6 +30,8 @@ export interface Series {
 }
 
 const warmUpSecondsMax = 2;
+/** Before each round: a program that has rested while others were measured has to compile some of its code anew, and one at work has not. */
+const wakeUpSeconds = 1;
 
 export async function runSuite(targets: readonly AnyTarget[], options: SuiteOptions): Promise<Series[]> {
   const all: Series[] = [];
@@ -81,6 +83,8 @@ async function inTurns(
     for (const ready of prepared) {
       const { name } = ready.target;
       const rate = rateOf(name);
+      const wakeUp = Math.min(seconds, wakeUpSeconds);
+      await measureRound(ready, scenario, { connections, seconds: wakeUp, rate, counts: false });
       const sample = await measureRound(ready, scenario, { connections, seconds, rate });
       samples.get(name)?.push(sample);
       const loop = rate === null ? 'closed loop' : `open loop, ${rate} requests/s`;

@@ -30,8 +30,6 @@ const unprovenPooler = `
 /** A file that hangs is killed after this. The soak's files repeat their work ten times. */
 const fileMinutesMax = 15;
 const soakFileMinutesMax = 120;
-/** By far the longest, and late in the alphabet: begun last, it would run alone. */
-const longest = join('dist', 'test', 'subscriptions', 'model.test.js');
 
 const args = process.argv.slice(2);
 const isSoak = args.includes('--soak');
@@ -66,10 +64,10 @@ async function main() {
 }
 
 function testFiles() {
-  const files = readdirSync(join(root, 'dist', 'test'), { recursive: true })
+  return readdirSync(join(root, 'dist', 'test'), { recursive: true })
     .filter((file) => file.endsWith('.test.js'))
-    .map((file) => join('dist', 'test', file));
-  return files.toSorted((a, b) => Number(b === longest) - Number(a === longest) || (a < b ? -1 : 1));
+    .map((file) => join('dist', 'test', file))
+    .toSorted();
 }
 
 function builtFile(file) {
