@@ -12,16 +12,18 @@ export async function startAgedServer(): Promise<PostgresServer | null> {
   const server = await startOwnPostgresServer([`min_wal_size=${segments * 16}MB`]);
   if (server === null) return null;
   const client = new PgClient(server.url('postgres'));
-  await client.connect();
   try {
+    await client.connect();
     for (let made = 0; made < segments; made++) {
       // A switch to the next segment does nothing in an empty one.
       await client.query(`SELECT pg_logical_emit_message(false, 'bench', 'age')`);
       await client.query('SELECT pg_switch_wal()');
     }
     await client.query('CHECKPOINT');
-  } finally {
     await client.end();
+  } catch (error) {
+    await server.stop();
+    throw error;
   }
   return server;
 }

@@ -172,7 +172,10 @@ export async function composeServer(parts: Parts): Promise<RunningServer> {
   });
   const inbox = new Inbox(database, clock, wakeups, (org) => announcer.appended([org]));
   const inboxes = new Inboxes(database, clock, (org) => announcer.appended([org]));
-  const atomic = new AtomicCommit({ ...queue, store: (batch) => storeAtomic(storing, batch) });
+  const atomic = new AtomicCommit({
+    ...queue,
+    store: (batch) => storeAtomic(storing, batch, ingest.laneBeside(batch[0]?.org ?? '0')),
+  });
   const keyWatch = new KeyWatch(authenticator, clock);
   const onStreamFailure = (error: unknown): void => log.error({ err: error }, 'a stream of events failed');
   const streams = new EventStreams({ database, clock, wakeups, keyWatch, onFailure: onStreamFailure });

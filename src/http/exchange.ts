@@ -188,19 +188,23 @@ export class Exchange {
     }
   }
 
-  /** What is refused before its cost is known costs one token, so that bad requests are not free; whoever has none is told of the fault all the same. */
-  #payForRefusal(): void {
-    if (!this.#owes) return;
+  /**
+   * What is refused before its cost is known costs one token, so that bad requests are not free. Whoever has none is told of the fault all the same: false.
+   */
+  #payForRefusal(): boolean {
+    if (!this.#owes) return true;
     try {
       this.#pay(1);
+      return true;
     } catch (error) {
       if (!(error instanceof Problem)) throw error;
+      return false;
     }
   }
 
   #refuse(error: unknown): void {
     const { route, door } = this.#endpoint;
-    this.#payForRefusal();
+    const isPaid = this.#payForRefusal();
     if (leftInTheBody(error, this.#request)) {
       door.telemetry.requestsAborted.inc();
       // There is nobody to answer.
@@ -208,25 +212,26 @@ export class Exchange {
       return;
     }
     const problem = toProblem(error);
-    if (problem.code === 'rate_limited' || problem.code === 'rate_exceeds_burst') {
-      door.telemetry.rateLimited.inc({ bucket: route.bucket ?? 'none', mode: 'enforce' });
-    }
-    const answer = (): void => this.#answerRefusal(problem);
-    if (problem.code === 'rate_limited' && this.#identity !== null) door.refusals.inTurn(this.#identity.org, answer);
-    else answer();
+    const isOverLimit = problem.code === 'rate_limited' || problem.code === 'rate_exceeds_burst';
+    if (isOverLimit) door.telemetry.rateLimited.inc({ bucket: route.bucket ?? 'none', mode: 'enforce' });
+    if (this.#identity === null || (isPaid && !isOverLimit)) return this.#answerRefusal(problem, false);
+    // While it waits, its body is thrown away: else each would be held in memory, and nobody has counted it.
+    if (!this.#isReadingBody) this.#request.resume();
+    door.refusals.inTurn(this.#identity.org, (isLast) => this.#answerRefusal(problem, isLast));
   }
 
-  #answerRefusal(problem: Problem): void {
+  #answerRefusal(problem: Problem, isLast: boolean): void {
     const { route, door } = this.#endpoint;
     const reply = refusal(door, problem, this.#request, this.#id, route.path);
     // Where the reply itself could not be written, neither can this one.
     if (this.#response.headersSent) this.#response.destroy();
-    else this.#send(reply, null);
+    else this.#send(reply, null, isLast);
   }
 
   /** The rest of a body that is not wanted any more is not waited for. */
-  #send(reply: Reply, more: Reply['headers'] | null): void {
-    const isLast = this.#endpoint.door.isClosing() || (this.#isReadingBody && !this.#request.complete);
+  #send(reply: Reply, more: Reply['headers'] | null, isLastWanted = false): void {
+    const isCutOff = this.#isReadingBody && !this.#request.complete;
+    const isLast = isLastWanted || isCutOff || this.#endpoint.door.isClosing();
     sendReply(this.#request, this.#response, this.#id, reply, more, isLast);
   }
 

@@ -2,9 +2,9 @@ import type { Clock } from '../clock.js';
 
 /** Between two refusals of one org: 2,000 a second, which takes about a tenth of the event loop. */
 const gapMs = 0.5;
-/** Longest wait of a refusal. */
+/** Longest wait of a refusal, so that 2,000 of an org wait at the most. */
 const waitMsMax = 1_000;
-/** Refusals that may wait, over all orgs: more than that many connections send only if they do not wait for answers. Beyond it they leave at once. */
+/** Refusals that may wait, over all orgs. */
 const waitingMax = 10_000;
 /** Timers are not finer. */
 const tickMs = 1;
@@ -16,7 +16,7 @@ const tickMs = 1;
  */
 export class RefusalPace {
   readonly #clock: Clock;
-  /** When an org's next refusal may leave. Those whose turn is over are forgotten when others are added. */
+  /** When an org's next refusal may leave. The one of the org that was refused the longest ago is first. */
   readonly #turns = new Map<string, number>();
   #waiting = 0;
 
@@ -24,19 +24,22 @@ export class RefusalPace {
     this.#clock = clock;
   }
 
-  /** Calls `answer` when it is this refusal's turn: now, or within 1,000 ms. */
-  inTurn(org: string, answer: () => void): void {
+  /**
+   * Calls `answer` when it is this refusal's turn: now, or within 1,000 ms. Where too many wait already, now, and with `true`: the connection is to be closed, or
+   * whoever does not wait for answers would go on.
+   */
+  inTurn(org: string, answer: (isLast: boolean) => void): void {
     const nowMs = this.#clock.monotonic();
-    const dueAtMs = Math.min(Math.max(nowMs, this.#turns.get(org) ?? nowMs), nowMs + waitMsMax);
+    const waitMs = Math.max(0, (this.#turns.get(org) ?? nowMs) - nowMs);
     this.#forgetBefore(nowMs);
-    // Moved to the end: the first one is that of the org that was refused the longest ago.
+    if (waitMs > waitMsMax || (waitMs >= tickMs && this.#waiting >= waitingMax)) return answer(true);
     this.#turns.delete(org);
-    this.#turns.set(org, dueAtMs + gapMs);
-    if (dueAtMs - nowMs < tickMs || this.#waiting >= waitingMax) return answer();
+    this.#turns.set(org, nowMs + waitMs + gapMs);
+    if (waitMs < tickMs) return answer(false);
     this.#waiting++;
-    this.#clock.after(dueAtMs - nowMs, () => {
+    this.#clock.after(waitMs, () => {
       this.#waiting--;
-      answer();
+      answer(false);
     });
   }
 

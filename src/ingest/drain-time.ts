@@ -24,6 +24,7 @@ export class DrainTime {
   async measure<T>(batch: Promise<T>): Promise<T> {
     const begunAtMs = this.#clock.monotonic();
     const usualMs = this.#usualMs(begunAtMs);
+    this.#batchMs = usualMs;
     this.#begunAtMs = begunAtMs;
     try {
       return await batch;

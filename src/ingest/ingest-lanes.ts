@@ -70,6 +70,15 @@ export class IngestLanes implements Service {
     return this.#laneOf(events[0]?.org ?? '0').addAll(events, bodyBytes);
   }
 
+  /**
+   * The number of the lane for a transaction of this org that is in no queue here: the one that has events of the org, so that no other is held up with it
+   * where the org's head is; else the last, since the first is always at work while events come in.
+   */
+  laneBeside(org: string): number {
+    const holding = this.#lanes.findIndex((lane) => lane.holds(org));
+    return holding === -1 ? this.#lanes.length - 1 : holding;
+  }
+
   #laneOf(org: string): GroupCommit {
     const [first] = this.#lanes as [GroupCommit];
     if (this.#lanes.length === 1) return first;

@@ -23,16 +23,22 @@ describe('refusals over a rate limit', () => {
     assert.equal(answered.length, 3 + 1_002);
   });
 
-  it('wait a second at the most, and in the order in which they were refused', () => {
+  it('wait a second at the most, in the order in which they were refused; beyond that they end their connection at once', () => {
     const { clock, answered, refuse } = setUp();
     refuse('1', 5_000);
-    clock.advance(999);
-    assert.ok(answered.length <= 2_001);
-    clock.advance(1);
+    const last = answered.filter(({ isLast }) => isLast).length;
+    assert.ok(Math.abs(last - 2_999) <= 2, `${last} ended their connection`);
+    clock.advance(1_000);
+    assert.equal(answered.length, 5_000);
+    const inOrder = answered.filter(({ isLast }) => !isLast).map(({ index }) => index);
     assert.deepEqual(
-      answered.map(({ index }) => index),
-      Array.from({ length: 5_000 }, (_, i) => i),
+      inOrder,
+      Array.from({ length: 5_000 - last }, (_, i) => i),
     );
+    // Those that ended their connection took nobody's turn.
+    clock.advance(1);
+    refuse('1');
+    assert.deepEqual(answered.at(-1), { org: '1', index: 5_000, isLast: false });
   });
 
   it('wait for nothing but those of their own org', () => {
@@ -40,14 +46,15 @@ describe('refusals over a rate limit', () => {
     refuse('1', 1_000);
     const before = answered.length;
     refuse('2');
-    assert.deepEqual(answered.slice(before), [{ org: '2', index: 1_000 }]);
+    assert.deepEqual(answered.slice(before), [{ org: '2', index: 1_000, isLast: false }]);
   });
 
-  it('leave at once when 10,000 wait already', () => {
+  it('leave at once, as the last on their connection, when 10,000 wait already', () => {
     const { clock, answered, refuse } = setUp();
     for (let org = 1; org <= 20; org++) refuse(String(org), 1_000);
     const waiting = (): number => 20_000 - answered.length;
     assert.equal(waiting(), 10_000);
+    assert.ok(answered.filter(({ isLast }) => isLast).length > 9_000);
     clock.advance(1_000);
     assert.equal(waiting(), 0);
   });
@@ -56,12 +63,12 @@ describe('refusals over a rate limit', () => {
 function setUp() {
   const clock = new TestClock();
   const pace = new RefusalPace(clock);
-  const answered: { readonly org: string; readonly index: number }[] = [];
+  const answered: { readonly org: string; readonly index: number; readonly isLast: boolean }[] = [];
   let index = 0;
   const refuse = (org: string, times = 1): void => {
     for (let i = 0; i < times; i++) {
       const one = { org, index: index++ };
-      pace.inTurn(org, () => answered.push(one));
+      pace.inTurn(org, (isLast) => answered.push({ ...one, isLast }));
     }
   };
   return { clock, answered, refuse };

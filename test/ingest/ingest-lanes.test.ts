@@ -138,6 +138,35 @@ describe('ingest lanes', () => {
     assert.equal(lanes.waitingEvents, 0);
   });
 
+  it('name for a transaction of an org the lane that has events of it, else the last', async () => {
+    const clock = new TestClock();
+    const { store, finish } = heldBatches();
+    const lanes = new IngestLanes(3, { clock, store, ...limits });
+    await lanes.start();
+    const sent = [lanes.add(newEvent('2', '1'))];
+    await turn();
+    sent.push(lanes.add(newEvent('3', '1')));
+    assert.deepEqual(
+      ['2', '3', '4'].map((org) => lanes.laneBeside(org)),
+      [0, 0, 2],
+    );
+    clock.advance(heldUpMs);
+    await turn();
+    assert.deepEqual(
+      ['2', '3', '4'].map((org) => lanes.laneBeside(org)),
+      [0, 1, 2],
+    );
+    finish(0);
+    finish(1);
+    await Promise.all(sent);
+    await turn();
+    assert.deepEqual(
+      ['2', '3', '4'].map((org) => lanes.laneBeside(org)),
+      [2, 2, 2],
+    );
+    await lanes.stop();
+  });
+
   it('share the bytes that may wait', async () => {
     const clock = new TestClock();
     const { store, finish } = heldBatches();
