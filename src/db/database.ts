@@ -23,7 +23,7 @@ export interface Scope {
    * CONCURRENTLY). It takes no values and returns no rows. Where the session breaks (`unavailable`), it may have been done, in part or as a whole.
    */
   readonly outsideTransaction?: true;
-  /** Of `ingest`: what has the same lane shares a connection, and what has another need not wait for it; modulo their number, from the last if negative. Default 0. */
+  /** Of `ingest`: what has the same lane shares a connection, and what has another, modulo their number, need not wait for it. Default 0. */
   readonly lane?: number;
   /** Called with the SQLSTATE of every warning that came with COMMIT (01000: the wait for the standby was cancelled). */
   readonly onCommitWarning?: (sqlstate: string) => void;

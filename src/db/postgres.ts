@@ -200,7 +200,7 @@ export class PostgresDatabase implements Database {
   }
 
   #laneOf(lane: number): SessionPool {
-    return this.#ingestLanes.at(lane % this.#ingestLanes.length) as SessionPool;
+    return this.#ingestLanes[lane % this.#ingestLanes.length] as SessionPool;
   }
 
   async #close(): Promise<void> {

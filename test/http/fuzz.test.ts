@@ -14,7 +14,7 @@ import { createStorage } from '../support/storage.js';
 import type { TestStorage } from '../support/storage.js';
 
 const isSoak = process.env['SLUICE_TEST_SOAK'] === '1';
-const bodies = isSoak ? 100_000 : 3_000;
+const bodies = isSoak ? 100_000 : 5_000;
 const addresses = isSoak ? 10_000 : 600;
 const inFlightMax = 32;
 /** A request without an answer after this hangs. */

@@ -16,7 +16,7 @@ import { violations } from './ledger.js';
 import { readAcknowledged, repeatAcknowledged, Traffic, walkInbox } from './traffic.js';
 
 const isSoak = process.env['SLUICE_TEST_SOAK'] === '1';
-const cyclesOn = { embedded: isSoak ? 200 : 10, postgres: isSoak ? 200 : 10 } as const;
+const cyclesOn = { embedded: isSoak ? 200 : 20, postgres: isSoak ? 200 : 10 } as const;
 const clients = 8;
 /** At another node, which takes events of the same org all the time, where there can be one. */
 const clientsBeside = 1;

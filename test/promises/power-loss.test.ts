@@ -18,7 +18,7 @@ import type { TestStorage } from '../support/storage.js';
  */
 const isSoak = process.env['SLUICE_TEST_SOAK'] === '1';
 const seed = Number(process.env['SLUICE_TEST_SEED'] ?? Date.now() % 2 ** 31);
-const lossesMax = isSoak ? 200 : 10;
+const lossesMax = isSoak ? 200 : 15;
 /** So many losses are tried of what one process did. The next starts from what one of them left, so recoveries are interrupted as well. */
 const lossesPerProcess = 5;
 const steps = isSoak ? 120 : 32;

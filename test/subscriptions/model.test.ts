@@ -15,7 +15,7 @@ import type { Real, Steps } from './steps.js';
 import { stepsUpTo } from './steps.js';
 
 const isSoak = process.env['SLUICE_TEST_SOAK'] === '1';
-const runs = isSoak ? 2_000 : 30;
+const runs = isSoak ? 2_000 : 50;
 /** An engine, since a start takes a second. After them a restart only forgets what is in memory. */
 const reopensMax = isSoak ? 200 : 8;
 const firstDay = 20_000;
