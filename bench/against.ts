@@ -1,6 +1,7 @@
 /**
  * `npm run bench -- --against <commit>`: this tree and a commit, each with a server and a database of its own, in pairs of rounds that take turns in who goes
- * first. What is compared is each pair's ratio, so the machine's drift counts for both.
+ * first. What is compared is each pair's ratio, so the machine's drift counts for both. Every few pairs both are started anew, since what one process has
+ * and another has not (how it was compiled, where its memory lies) stays with it.
  */
 import { execFileSync } from 'node:child_process';
 import { symlinkSync } from 'node:fs';
@@ -10,7 +11,7 @@ import { seedEvents } from './api.js';
 import { commitOf, git, root } from './machine.js';
 import { measureRound, prepare } from './measure.js';
 import type { Prepared, Sample } from './measure.js';
-import { comparePairs, median, short } from './numbers.js';
+import { compareStarts, median, short } from './numbers.js';
 import type { Comparison } from './numbers.js';
 import { ownedFolder } from './owned.js';
 import { print, say } from './say.js';
@@ -20,7 +21,7 @@ import type { SluiceOptions, SluiceTarget } from './targets.js';
 import { startSluice } from './targets.js';
 
 export interface AgainstOptions {
-  /** Pairs of rounds. */
+  /** Pairs of rounds, in all. */
   readonly rounds: number;
   readonly seconds: number;
   readonly connections: number;
@@ -37,7 +38,9 @@ interface Compared extends Comparison {
 }
 
 const plantedSlowdown = 0.2;
-const warmUpSeconds = 2;
+/** Then most of what is hot is compiled. */
+const warmUpSeconds = 4;
+const pairsPerStart = 3;
 
 /** Prints the comparison. Returns 1 if this tree is slower in any of it, else 0. */
 export async function reportAgainst(options: AgainstOptions, commit: string): Promise<number> {
@@ -70,50 +73,85 @@ export async function selfCheck(options: AgainstOptions, runs: number): Promise<
 
 async function compareTrees(options: AgainstOptions, ours: SluiceOptions, theirs: SluiceOptions): Promise<Compared[]> {
   const compared: Compared[] = [];
+  const starts = Math.ceil(options.rounds / pairsPerStart);
   for (const engine of options.engines) {
-    const targets: SluiceTarget[] = [];
-    try {
-      for (const side of [{ name: 'this tree', ...ours }, theirs]) {
-        const target = await startSluice(engine, side);
-        if (target !== null) targets.push(target);
-      }
-      const [mine, other] = targets;
-      if (mine === undefined || other === undefined) say('no PostgreSQL on this machine: compared without it');
-      else for (const scenario of options.scenarios) compared.push(await compareOn(mine, other, scenario, options));
-    } finally {
-      for (const target of targets) await target.stop();
+    const pairs = new Map<Scenario, Pair[][]>(options.scenarios.map((scenario) => [scenario, []]));
+    for (let start = 1; start <= starts; start++) {
+      say(`  ${engine}, start ${start} of ${starts}`);
+      const isMeasured = await withBoth(engine, { name: 'this tree', ...ours }, theirs, async (both) => {
+        for (const [scenario, ofStarts] of pairs) {
+          const ofStart = await measurePairs(both, scenario, options);
+          ofStarts.push(ofStart);
+          say(`    ${scenario.name}: ${ofStart.map(({ speed }) => short(speed)).join(', ')}`);
+        }
+      });
+      if (!isMeasured) break;
+    }
+    for (const [{ name }, ofStarts] of pairs) {
+      if (ofStarts.length === 0) continue;
+      const cpuRatios = ofStarts.flat().flatMap(({ cpu }) => (cpu === null ? [] : [cpu]));
+      const cpuRatio = cpuRatios.length === 0 ? null : median(cpuRatios);
+      const speeds = ofStarts.map((ofStart) => ofStart.map(({ speed }) => speed));
+      compared.push({ engine, scenario: name, cpuRatio, ...compareStarts(speeds, options.threshold) });
     }
   }
   return compared;
 }
 
-async function compareOn(
-  mine: SluiceTarget,
-  other: SluiceTarget,
+/** False, with the reason said, where the engine cannot be had. */
+async function withBoth(
+  engine: EngineName,
+  ours: SluiceOptions,
+  theirs: SluiceOptions,
+  work: (both: readonly [SluiceTarget, SluiceTarget]) => Promise<void>,
+): Promise<boolean> {
+  const targets: SluiceTarget[] = [];
+  try {
+    for (const side of [ours, theirs]) {
+      const target = await startSluice(engine, side);
+      if (target !== null) targets.push(target);
+    }
+    const [mine, other] = targets;
+    if (mine === undefined || other === undefined) {
+      say('no PostgreSQL on this machine: compared without it');
+      return false;
+    }
+    await work([mine, other]);
+    return true;
+  } finally {
+    for (const target of targets) await target.stop();
+  }
+}
+
+/** This side by the other, in one moment of the machine. */
+interface Pair {
+  readonly speed: number;
+  readonly cpu: number | null;
+}
+
+async function measurePairs(
+  [mine, other]: readonly [SluiceTarget, SluiceTarget],
   scenario: Scenario,
-  { rounds, seconds, connections, threshold }: AgainstOptions,
-): Promise<Compared> {
+  { seconds, connections }: AgainstOptions,
+): Promise<Pair[]> {
   const seed = (target: SluiceTarget, key: string): Promise<void> =>
     seedEvents(target.address, key, eventOf(scenario.bytes), scenario.seedEvents);
   const both = [await prepare(mine, scenario, seed), await prepare(other, scenario, seed)] as const;
   const measured = (side: Prepared, duration: number): Promise<Sample> =>
     measureRound(side, scenario, { connections, seconds: duration, rate: null, counts: false });
   for (const side of both) await measured(side, warmUpSeconds);
-  const ratios: number[] = [];
-  const cpuRatios: number[] = [];
-  for (let pair = 0; pair < rounds; pair++) {
+  const pairs: Pair[] = [];
+  for (let pair = 0; pair < pairsPerStart; pair++) {
     // Whoever goes second finds the machine warmer, and the disk busier: so they take turns.
     const samples = new Map<Prepared, Sample>();
     for (const side of pair % 2 === 0 ? both : both.toReversed()) samples.set(side, await measured(side, seconds));
     const [a, b] = both.map((side) => samples.get(side)) as [Sample, Sample];
     if (a.success < 1 || b.success < 1)
       throw new Error(`requests failed: ${short(a.success)} and ${short(b.success)} succeeded`);
-    ratios.push(speedOf(a) / speedOf(b));
-    if (a.cpuMainPerEvent !== null && b.cpuMainPerEvent !== null) cpuRatios.push(a.cpuMainPerEvent / b.cpuMainPerEvent);
-    say(`  ${mine.engine}, ${scenario.name}, pair ${pair + 1} of ${rounds}: ${short(ratios.at(-1))}`);
+    const isTimed = a.cpuMainPerEvent !== null && b.cpuMainPerEvent !== null;
+    pairs.push({ speed: speedOf(a) / speedOf(b), cpu: isTimed ? a.cpuMainPerEvent / b.cpuMainPerEvent : null });
   }
-  const cpuRatio = cpuRatios.length === 0 ? null : median(cpuRatios);
-  return { engine: mine.engine, scenario: scenario.name, cpuRatio, ...comparePairs(ratios, threshold) };
+  return pairs;
 }
 
 /** In events, or in requests where there are none to be counted. */
@@ -127,7 +165,7 @@ function tableOf(compared: readonly Compared[], title: string, { rounds, seconds
     return `| ${engine} | ${scenario} | ${figures[0]} | ${figures[1]} … ${figures[2]} | ${figures[3]} | ${verdict} |`;
   });
   return [
-    `${title}: ${rounds} pairs of ${seconds} s; a difference is one of more than ${short(threshold * 100)} % that chance explains in less than 1 of 20`,
+    `${title}: ${Math.ceil(rounds / pairsPerStart)} starts with ${pairsPerStart} pairs of ${seconds} s each; a difference is one of more than ${short(threshold * 100)} % that chance explains in less than 1 of 20`,
     '',
     '| | | speed | 95 % | Node time an event | |',
     '|---|---|---:|---:|---:|---|',

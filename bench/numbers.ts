@@ -33,36 +33,48 @@ export function spreadOf(numbers: readonly (number | null)[]): Spread | null {
 }
 
 export interface Comparison {
-  /** The median of the pairs' ratios. */
+  /** The geometric mean of the starts' ratios. */
   readonly ratio: number;
-  /** Between these lies the ratio with a confidence of 95 %. */
+  /** Between these lies the ratio with a confidence of 95 %. NaN with fewer than two starts. */
   readonly low: number;
   readonly high: number;
   readonly verdict: 'slower' | 'faster' | 'no difference shown';
 }
 
-const resamples = 1_000;
-
 /**
- * Compares rounds measured in pairs: each ratio is this side by the other in one moment of the machine, so that its drift counts for both. The
- * interval is a percentile bootstrap (Efron 1979) over the pairs. A verdict needs both: a median beyond `threshold` (0.05: five per cent), and an
- * interval that leaves out 1. With fewer than five pairs there is none.
+ * Compares two programs by rounds measured in pairs, some pairs on each start of both. A ratio is this side by the other in one moment of the machine, so that
+ * its drift counts for both. Two processes of one program differ for as long as they live, so a start counts once, with the middle of its pairs, and the interval
+ * is Student's t over the starts. A verdict needs both: a ratio beyond `threshold` (0.05: five per cent), and an interval that leaves out 1. With fewer than
+ * five starts there is none.
  */
-export function comparePairs(ratios: readonly number[], threshold: number, random = seededRandom(1)): Comparison {
-  const logs = ratios.map((ratio) => Math.log(ratio));
-  const medians = Float64Array.from({ length: resamples }, () => {
-    const sample = logs.map(() => logs[Math.floor(random() * logs.length)] ?? NaN);
-    return middle(sample);
-  }).toSorted();
-  const ratio = Math.exp(middle(logs));
-  const [low, high] = [Math.exp(ofSorted(medians, 0.025)), Math.exp(ofSorted(medians, 0.975))];
+export function compareStarts(starts: readonly (readonly number[])[], threshold: number): Comparison {
+  const logs = starts.map((ratios) => middle(ratios.map((ratio) => Math.log(ratio))));
+  const mean = meanOf(logs);
+  const variance = (meanOf(logs.map((log) => (log - mean) ** 2)) * logs.length) / (logs.length - 1);
+  const margin = studentsT(logs.length - 1) * Math.sqrt(variance / logs.length);
+  const [ratio, low, high] = [Math.exp(mean), Math.exp(mean - margin), Math.exp(mean + margin)];
   let verdict: Comparison['verdict'] = 'no difference shown';
-  if (ratios.length >= pairsMin && ratio < 1 - threshold && high < 1) verdict = 'slower';
-  if (ratios.length >= pairsMin && ratio > 1 / (1 - threshold) && low > 1) verdict = 'faster';
+  if (starts.length >= startsMin && ratio < 1 - threshold && high < 1) verdict = 'slower';
+  if (starts.length >= startsMin && ratio > 1 / (1 - threshold) && low > 1) verdict = 'faster';
   return { ratio, low, high, verdict };
 }
 
-const pairsMin = 5;
+const startsMin = 5;
+
+/** Beyond it, in either direction, lies a twentieth of Student's distribution (its expansion at the normal one's, Abramowitz and Stegun 26.7.5). */
+function studentsT(degrees: number): number {
+  const z = 1.959964;
+  return (
+    z +
+    (z ** 3 + z) / (4 * degrees) +
+    (5 * z ** 5 + 16 * z ** 3 + 3 * z) / (96 * degrees ** 2) +
+    (3 * z ** 7 + 19 * z ** 5 + 17 * z ** 3 - 15 * z) / (384 * degrees ** 3)
+  );
+}
+
+function meanOf(numbers: readonly number[]): number {
+  return numbers.reduce((sum, number) => sum + number, 0) / numbers.length;
+}
 
 /** Between the two middle ones where their number is even: pairs alternate in who goes first, and neither order may win. */
 function middle(numbers: readonly number[]): number {

@@ -4,6 +4,7 @@
  * loaded only once it is known to be needed.
  */
 import { fileURLToPath } from 'node:url';
+import { setFlagsFromString } from 'node:v8';
 import type { StartServer } from './cli/start.js';
 import type { Prepare } from './cli/workers.js';
 import { readInvocation, UsageError } from './config.js';
@@ -72,6 +73,9 @@ async function main(): Promise<void> {
     }
     case 'start': {
       const { config, notices } = invocation;
+      // Else V8 may come to make a list that each response has in the old generation, for as long as the process lives: the list of a response that is gone
+      // keeps all of it through every minor collection. (docs/performance.md)
+      setFlagsFromString('--no-allocation-site-pretenuring');
       if (config.workers > 1) {
         const { startWorkers } = await import('./cli/workers.js');
         await startWorkers(config, notices, { startServer, prepare, module: fileURLToPath(import.meta.url) });
