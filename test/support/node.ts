@@ -49,6 +49,8 @@ export function startNode(
 export interface NodeProcess {
   readonly address: string;
   readonly pid: number;
+  /** The end of what it has written to standard output. */
+  output(): string;
   /** Sends the signal and resolves with the exit code, or null if the signal ended it. */
   end(signal: NodeJS.Signals): Promise<number | null>;
 }
@@ -85,12 +87,14 @@ export function beginNode(
   const args = [...nodeFlags, main, ...settings];
   const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'pipe'] });
   let complaints = '';
+  let output = '';
   child.stderr.setEncoding('utf8').on('data', (text: string) => {
     complaints = (complaints + text).slice(-20_000);
   });
   const ended = once(child, 'exit') as Promise<[number | null]>;
   const address = new Promise<string>((resolve) => {
     createInterface(child.stdout).on('line', (line) => {
+      output = `${output}${line}\n`.slice(-20_000);
       const ready = /ready.*?(http:\/\/\S+)/.exec(line)?.[1];
       if (ready !== undefined) resolve(ready);
     });
@@ -102,7 +106,7 @@ export function beginNode(
   const untilReady = async (): Promise<NodeProcess> => {
     const first = await Promise.race([address, ended]);
     if (typeof first !== 'string') throw new Error(`the node ended (${first[0]}) before it was ready: ${complaints}`);
-    return { address: first, pid: child.pid ?? 0, end };
+    return { address: first, pid: child.pid ?? 0, output: () => output, end };
   };
   const ready = untilReady();
   // Whoever ends it early need not wait for it.
