@@ -29,7 +29,8 @@ export interface Series {
   readonly samples: readonly Sample[];
 }
 
-const warmUpSecondsMax = 2;
+/** Until what is hot is compiled as it will stay. A program that rests before that stays slower: the rest is when the shapes of its objects are forgotten. */
+const warmUpSeconds = 8;
 /** Before each round: a program that has rested while others were measured has to compile some of its code anew, and one at work has not. */
 const wakeUpSeconds = 1;
 
@@ -44,8 +45,8 @@ export async function runSuite(targets: readonly AnyTarget[], options: SuiteOpti
         seedEvents(sluice.address, key, eventOf(scenario.bytes), scenario.seedEvents),
       );
       prepared.push(ready);
-      const seconds = Math.min(options.seconds, warmUpSecondsMax);
-      await measureRound(ready, scenario, { connections: options.connections, seconds, rate: null });
+      const load = { connections: options.connections, seconds: warmUpSeconds, rate: null };
+      await measureRound(ready, scenario, load);
     }
     const closed = await inTurns(prepared, scenario, options, () => null);
     all.push(...closed);
