@@ -11,7 +11,7 @@ import { seedEvents } from './api.js';
 import { commitOf, git, root } from './machine.js';
 import { measureRound, prepare } from './measure.js';
 import type { Prepared, Sample } from './measure.js';
-import { compareStarts, median, short } from './numbers.js';
+import { compareStarts, median, short, startsMin } from './numbers.js';
 import type { Comparison } from './numbers.js';
 import { ownedFolder } from './owned.js';
 import { print, say } from './say.js';
@@ -73,14 +73,15 @@ export async function selfCheck(options: AgainstOptions, runs: number): Promise<
 
 async function compareTrees(options: AgainstOptions, ours: SluiceOptions, theirs: SluiceOptions): Promise<Compared[]> {
   const compared: Compared[] = [];
-  const starts = Math.ceil(options.rounds / pairsPerStart);
+  const starts = startsOf(options.rounds);
   for (const engine of options.engines) {
     const pairs = new Map<Scenario, Pair[][]>(options.scenarios.map((scenario) => [scenario, []]));
     for (let start = 1; start <= starts; start++) {
       say(`  ${engine}, start ${start} of ${starts}`);
+      const isMineFirst = start % 2 === 1;
       const isMeasured = await withBoth(engine, { name: 'this tree', ...ours }, theirs, async (both) => {
         for (const [scenario, ofStarts] of pairs) {
-          const ofStart = await measurePairs(both, scenario, options);
+          const ofStart = await measurePairs(both, scenario, options, isMineFirst);
           ofStarts.push(ofStart);
           say(`    ${scenario.name}: ${ofStart.map(({ speed }) => short(speed)).join(', ')}`);
         }
@@ -95,7 +96,13 @@ async function compareTrees(options: AgainstOptions, ours: SluiceOptions, theirs
       compared.push({ engine, scenario: name, cpuRatio, ...compareStarts(speeds, options.threshold) });
     }
   }
+  if (compared.length === 0) throw new Error('nothing could be compared');
   return compared;
+}
+
+/** An even number, so that each side goes first as often as the other; and not fewer than a verdict needs. */
+function startsOf(rounds: number): number {
+  return Math.max(startsMin + 1, 2 * Math.ceil(rounds / pairsPerStart / 2));
 }
 
 /** False, with the reason said, where the engine cannot be had. */
@@ -119,7 +126,7 @@ async function withBoth(
     await work([mine, other]);
     return true;
   } finally {
-    for (const target of targets) await target.stop();
+    await Promise.all(targets.map((target) => target.stop()));
   }
 }
 
@@ -133,18 +140,20 @@ async function measurePairs(
   [mine, other]: readonly [SluiceTarget, SluiceTarget],
   scenario: Scenario,
   { seconds, connections }: AgainstOptions,
+  isMineFirst: boolean,
 ): Promise<Pair[]> {
   const seed = (target: SluiceTarget, key: string): Promise<void> =>
     seedEvents(target.address, key, eventOf(scenario.bytes), scenario.seedEvents);
   const both = [await prepare(mine, scenario, seed), await prepare(other, scenario, seed)] as const;
   const measured = (side: Prepared, duration: number): Promise<Sample> =>
     measureRound(side, scenario, { connections, seconds: duration, rate: null, counts: false });
-  for (const side of both) await measured(side, warmUpSeconds);
+  // Whoever goes second finds the machine warmer, and the disk busier: so they take turns, from pair to pair and from start to start.
+  const order = isMineFirst ? both : both.toReversed();
+  for (const side of order) await measured(side, warmUpSeconds);
   const pairs: Pair[] = [];
   for (let pair = 0; pair < pairsPerStart; pair++) {
-    // Whoever goes second finds the machine warmer, and the disk busier: so they take turns.
     const samples = new Map<Prepared, Sample>();
-    for (const side of pair % 2 === 0 ? both : both.toReversed()) samples.set(side, await measured(side, seconds));
+    for (const side of pair % 2 === 0 ? order : order.toReversed()) samples.set(side, await measured(side, seconds));
     const [a, b] = both.map((side) => samples.get(side)) as [Sample, Sample];
     if (a.success < 1 || b.success < 1)
       throw new Error(`requests failed: ${short(a.success)} and ${short(b.success)} succeeded`);
@@ -165,7 +174,7 @@ function tableOf(compared: readonly Compared[], title: string, { rounds, seconds
     return `| ${engine} | ${scenario} | ${figures[0]} | ${figures[1]} … ${figures[2]} | ${figures[3]} | ${verdict} |`;
   });
   return [
-    `${title}: ${Math.ceil(rounds / pairsPerStart)} starts with ${pairsPerStart} pairs of ${seconds} s each; a difference is one of more than ${short(threshold * 100)} % that chance explains in less than 1 of 20`,
+    `${title}: ${startsOf(rounds)} starts with ${pairsPerStart} pairs of ${seconds} s each; a difference is one of more than ${short(threshold * 100)} % that chance explains in less than 1 of 20`,
     '',
     '| | | speed | 95 % | Node time an event | |',
     '|---|---|---:|---:|---:|---|',

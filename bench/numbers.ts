@@ -35,7 +35,7 @@ export function spreadOf(numbers: readonly (number | null)[]): Spread | null {
 export interface Comparison {
   /** The geometric mean of the starts' ratios. */
   readonly ratio: number;
-  /** Between these lies the ratio with a confidence of 95 %. NaN with fewer than two starts. */
+  /** Between these lies the ratio with a confidence of 95 %. NaN with fewer than five starts. */
   readonly low: number;
   readonly high: number;
   readonly verdict: 'slower' | 'faster' | 'no difference shown';
@@ -51,7 +51,7 @@ export function compareStarts(starts: readonly (readonly number[])[], threshold:
   const logs = starts.map((ratios) => middle(ratios.map((ratio) => Math.log(ratio))));
   const mean = meanOf(logs);
   const variance = (meanOf(logs.map((log) => (log - mean) ** 2)) * logs.length) / (logs.length - 1);
-  const margin = studentsT(logs.length - 1) * Math.sqrt(variance / logs.length);
+  const margin = (starts.length < startsMin ? NaN : studentsT(logs.length - 1)) * Math.sqrt(variance / logs.length);
   const [ratio, low, high] = [Math.exp(mean), Math.exp(mean - margin), Math.exp(mean + margin)];
   let verdict: Comparison['verdict'] = 'no difference shown';
   if (starts.length >= startsMin && ratio < 1 - threshold && high < 1) verdict = 'slower';
@@ -59,9 +59,10 @@ export function compareStarts(starts: readonly (readonly number[])[], threshold:
   return { ratio, low, high, verdict };
 }
 
-const startsMin = 5;
+/** With fewer there is no verdict, and no interval. */
+export const startsMin = 5;
 
-/** Beyond it, in either direction, lies a twentieth of Student's distribution (its expansion at the normal one's, Abramowitz and Stegun 26.7.5). */
+/** Beyond it, in either direction, lies a twentieth of Student's distribution (its expansion at the normal one's, from four degrees on, Abramowitz and Stegun 26.7.5). */
 function studentsT(degrees: number): number {
   const z = 1.959964;
   return (
@@ -76,7 +77,7 @@ function meanOf(numbers: readonly number[]): number {
   return numbers.reduce((sum, number) => sum + number, 0) / numbers.length;
 }
 
-/** Between the two middle ones where their number is even: pairs alternate in who goes first, and neither order may win. */
+/** Between the two middle ones where their number is even. */
 function middle(numbers: readonly number[]): number {
   const sorted = numbers.toSorted((a, b) => a - b);
   const half = sorted.length / 2;

@@ -17,7 +17,7 @@ modes
 options                default
   --scenarios a,b      ${scenariosByDefault}; there are ${scenarios.map(({ name }) => name).join(', ')}
   --all                all of them
-  --rounds n           5; of --against, 30 pairs, three to a start of both: 15 at least for a verdict
+  --rounds n           5; of --against, 30 pairs, three to a start of both: at least six starts, an even number
   --seconds n          5 a round; of --against, 1
   --connections n      100
   --rates a,b          0.5; of open loops: up to 1 a share of the target's closed loop, above requests/s; 0 leaves them out

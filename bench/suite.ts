@@ -29,7 +29,7 @@ export interface Series {
   readonly samples: readonly Sample[];
 }
 
-/** Until what is hot is compiled as it will stay. A program that rests before that stays slower: the rest is when the shapes of its objects are forgotten. */
+/** At most; until what is hot is compiled as it will stay. A program that rests before that stays slower: the rest is when the shapes of its objects are forgotten. */
 const warmUpSeconds = 8;
 /** Before each round: a program that has rested while others were measured has to compile some of its code anew, and one at work has not. */
 const wakeUpSeconds = 1;

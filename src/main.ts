@@ -73,7 +73,7 @@ async function main(): Promise<void> {
     }
     case 'start': {
       const { config, notices } = invocation;
-      // Else V8 may come to make a list that each response has in the old generation, for as long as the process lives: the list of a response that is gone
+      // Else V8 may come to make a list that each response has in the old generation from some moment on: the list of a response that is gone
       // keeps all of it through every minor collection. (docs/performance.md)
       setFlagsFromString('--no-allocation-site-pretenuring');
       if (config.workers > 1) {

@@ -94,7 +94,7 @@ export function beginNode(
   const ended = once(child, 'exit') as Promise<[number | null]>;
   const address = new Promise<string>((resolve) => {
     createInterface(child.stdout).on('line', (line) => {
-      output = `${output}${line}\n`.slice(-20_000);
+      output = `${output}${line}\n`.slice(-1_000_000);
       const ready = /ready.*?(http:\/\/\S+)/.exec(line)?.[1];
       if (ready !== undefined) resolve(ready);
     });
