@@ -28,6 +28,11 @@ export function orgNumber(org: string): number {
   return number;
 }
 
+/** For sorting: as the database orders orgs, and as every batch takes its locks. Both in decimal digits. */
+export function compareOrgs(a: string, b: string): number {
+  return a.length - b.length || (a < b ? -1 : a > b ? 1 : 0);
+}
+
 export type RandomIdPrefix = 'ers' | 'key' | 'lse' | 'whk';
 
 /** The prefix, `_` and 26 digits for 16 bytes. Throws a RangeError for another number of bytes. */

@@ -2,6 +2,7 @@ import type { Clock } from '../clock.js';
 import type { Database } from '../db/database.js';
 import type { KeyUse } from '../db/sql/keys.js';
 import { touchKeys } from '../db/sql/keys.js';
+import { compareOrgs } from '../ids.js';
 import type { Service } from '../lifecycle.js';
 
 const flushMs = 10_000;
@@ -53,7 +54,7 @@ export class KeyUsage implements Service {
     if (this.#uses.size === 0) return;
     const uses: KeyUse[] = Array.from(this.#uses, ([keyId, { org, atMs }]) => ({ org, keyId, at: new Date(atMs) }));
     this.#uses.clear();
-    uses.sort((a, b) => Number(a.org) - Number(b.org) || (a.keyId < b.keyId ? -1 : 1));
+    uses.sort((a, b) => compareOrgs(a.org, b.org) || (a.keyId < b.keyId ? -1 : 1));
     try {
       await touchKeys(this.database, uses);
     } catch (error) {

@@ -16,6 +16,8 @@ const multiplier: Readonly<Record<BucketClass, number>> = { write: 1, read: 10, 
  * its org, unless more orgs than this are busy within the minute that a bucket takes to refill.
  */
 const defaultBucketsMax = 100_000;
+/** A bucket is moved to its place among the unused after this time only: a table that is changed with each request is made anew all the time. */
+const moveMs = 10_000;
 
 export interface Admitted {
   readonly headers: Readonly<Record<string, string>>;
@@ -31,10 +33,8 @@ export class RateLimiter {
   readonly #clock: Clock;
   readonly #bucketsMax: number;
   readonly #onSpent: ((spent: Spent) => void) | undefined;
-  /** The one that was unused for the longest is first. */
-  readonly #buckets = new Map<string, TokenBucket>();
-  /** The last one, which need not be moved there. */
-  #newest: { readonly name: string; readonly bucket: TokenBucket } | null = null;
+  /** The one that was unused for the longest is first, but for `moveMs`. */
+  readonly #buckets = new Map<string, { readonly bucket: TokenBucket; readonly placedAtMs: number }>();
 
   /** `onSpent` is told of what is granted here. */
   constructor(clock: Clock, bucketsMax = defaultBucketsMax, onSpent?: (spent: Spent) => void) {
@@ -74,12 +74,12 @@ export class RateLimiter {
   }
 
   #bucket(name: string, rate: BucketRate, nowMs: number): TokenBucket {
-    if (this.#newest?.name === name) return this.#newest.bucket;
-    const bucket = this.#buckets.get(name) ?? new TokenBucket(rate, nowMs);
+    const kept = this.#buckets.get(name);
+    if (kept !== undefined && nowMs - kept.placedAtMs < moveMs) return kept.bucket;
+    const bucket = kept?.bucket ?? new TokenBucket(rate, nowMs);
     this.#buckets.delete(name);
-    this.#buckets.set(name, bucket);
+    this.#buckets.set(name, { bucket, placedAtMs: nowMs });
     if (this.#buckets.size > this.#bucketsMax) this.#buckets.delete(this.#buckets.keys().next().value ?? name);
-    this.#newest = { name, bucket };
     return bucket;
   }
 }

@@ -6,6 +6,7 @@ import { weaker } from '../db/sql/durability.js';
 import type { DedupEntry, Reservation } from '../db/sql/ingest.js';
 import { dedupKey, findDedup, insertDedup, levelAfterCommit, reserve } from '../db/sql/ingest.js';
 import { eventCopyColumns, eventCopyTarget } from '../db/sql/events.js';
+import { compareOrgs } from '../ids.js';
 import type { NewEvent } from './new-event.js';
 
 /** Where an event stands in its org's log. */
@@ -144,7 +145,7 @@ function assignSlots(batch: readonly NewEvent[]): Slot[] {
 function sharesByOrg(slots: readonly Slot[]): [org: string, events: number][] {
   const shares = new Map<string, number>();
   for (const { event } of slots) shares.set(event.org, (shares.get(event.org) ?? 0) + 1);
-  return [...shares].toSorted(([a], [b]) => Number(a) - Number(b));
+  return [...shares].toSorted(([a], [b]) => compareOrgs(a, b));
 }
 
 function placeSlots(slots: readonly Slot[], byOrg: ReadonlyMap<string, Reservation>): Appended[] {
@@ -186,7 +187,7 @@ async function settleDedup(tx: Transaction, slots: readonly Slot[], events: Appe
 }
 
 function compareDedup(a: NewEvent, b: NewEvent): number {
-  const byOrg = Number(a.org) - Number(b.org);
+  const byOrg = compareOrgs(a.org, b.org);
   if (byOrg !== 0) return byOrg;
   const [left, right] = [a.dedup?.id ?? '', b.dedup?.id ?? ''];
   return left < right ? -1 : left > right ? 1 : 0;

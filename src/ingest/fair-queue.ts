@@ -11,7 +11,8 @@ export interface Waiting {
 }
 
 interface OrgQueue<T> {
-  readonly items: T[];
+  readonly org: string;
+  items: T[];
   /** Index of the first item still waiting: shifting an array is linear. */
   head: number;
   /** What this org may still take in its turn (deficit round robin). */
@@ -29,6 +30,8 @@ export const turnCost = 256 * 1024;
  */
 const floodShareMax = 7 / 8;
 const littleShareMax = 1 / 256;
+/** Orgs of which nothing waits and whose queue is kept for their next item, at most; then all of them are forgotten. */
+const idleMax = 16_384;
 
 /**
  * First in, first out within an org; between orgs, turns of equal cost (deficit round robin, Shreedhar and Varghese 1995), so that one
@@ -36,7 +39,13 @@ const littleShareMax = 1 / 256;
  * queues that share its room.
  */
 export class FairQueue<T extends Waiting> {
-  readonly #queues = new Map<string, OrgQueue<T>>();
+  /**
+   * Also of orgs of which nothing waits: a table whose entries come and go with each item is made anew all the time, and what a dead table in the
+   * old generation still names survives with it, requests and all.
+   */
+  #queues = new Map<string, OrgQueue<T>>();
+  /** Those with something in them, in the order of their turns. */
+  #line: OrgQueue<T>[] = [];
   readonly #room: QueueRoom;
   #bytes = 0;
   #items = 0;
@@ -65,33 +74,39 @@ export class FairQueue<T extends Waiting> {
   }
 
   has(org: string): boolean {
-    return this.#queues.has(org);
+    return (this.#queues.get(org)?.items.length ?? 0) > 0;
   }
 
   /** Moves all that waits of the orgs that `moves` names to the end of `other`, which has the same room. */
   moveTo(other: FairQueue<T>, moves: (org: string) => boolean): void {
-    for (const [org, queue] of this.#queues) {
-      if (!moves(org)) continue;
+    for (const queue of this.#line) {
+      if (!moves(queue.org)) continue;
       for (let item = queue.items[queue.head]; item !== undefined; item = queue.items[queue.head]) {
-        this.#removeHead(org, queue, item);
+        this.#removeHead(queue, item);
         other.#push(item);
       }
     }
+    this.#closeRanks();
   }
 
   #push(item: T): void {
-    const queue = this.#queues.get(item.org);
-    if (queue === undefined) {
-      const { bytes, cost } = item;
-      this.#queues.set(item.org, { items: [item], head: 0, credit: 0, bytes, cost });
-    } else {
-      queue.items.push(item);
-      queue.bytes += item.bytes;
-      queue.cost += item.cost;
-    }
+    const queue = this.#queues.get(item.org) ?? this.#newQueue(item.org);
+    if (queue.items.length === 0) this.#line.push(queue);
+    queue.items.push(item);
+    queue.bytes += item.bytes;
+    queue.cost += item.cost;
     this.#bytes += item.bytes;
     this.#room.add(item.bytes);
     this.#items++;
+  }
+
+  #newQueue(org: string): OrgQueue<T> {
+    if (this.#queues.size - this.#line.length >= idleMax) {
+      this.#queues = new Map(this.#line.map((queue) => [queue.org, queue]));
+    }
+    const queue = { org, items: [], head: 0, credit: 0, bytes: 0, cost: 0 };
+    this.#queues.set(org, queue);
+    return queue;
   }
 
   /** How many turns it takes until all that waits of this org has left. */
@@ -103,7 +118,7 @@ export class FairQueue<T extends Waiting> {
   ahead(org: string): { readonly items: number; readonly bytes: number } {
     const queue = this.#queues.get(org);
     if (queue === undefined) return { items: 0, bytes: 0 };
-    const orgs = this.#queues.size;
+    const orgs = this.#line.length;
     return {
       items: Math.min(this.#items, (queue.items.length - queue.head) * orgs),
       bytes: Math.min(this.#bytes, queue.bytes * orgs),
@@ -117,45 +132,51 @@ export class FairQueue<T extends Waiting> {
   take(itemsMax: number, bytesMax: number, turnsMax = Infinity): T[] {
     const batch: T[] = [];
     let bytes = 0;
-    let turns = turnsMax * this.#queues.size;
-    while (this.#items > 0) {
-      for (const [org, queue] of this.#queues) {
-        // What costs more than a turn has several.
-        if (turns-- <= 0 && batch.length > 0) return batch;
-        queue.credit += turnCost;
-        for (let item = queue.items[queue.head]; item !== undefined; item = queue.items[queue.head]) {
-          if (batch.length === itemsMax || (batch.length > 0 && bytes + item.bytes > bytesMax)) {
-            // The turn goes on with the next batch, on what is left of its credit: paid anew each time, it would never end.
-            queue.credit -= turnCost;
-            return batch;
-          }
-          if (item.cost > queue.credit) break;
-          queue.credit -= item.cost;
-          bytes += item.bytes;
-          batch.push(item);
-          this.#removeHead(org, queue, item);
+    let turns = turnsMax * this.#line.length;
+    let at = 0;
+    batch: for (let queue = this.#line[0]; queue !== undefined; queue = this.#line[++at]) {
+      // What costs more than a turn has several.
+      if (turns-- <= 0 && batch.length > 0) break;
+      queue.credit += turnCost;
+      for (let item = queue.items[queue.head]; item !== undefined; item = queue.items[queue.head]) {
+        if (batch.length === itemsMax || (batch.length > 0 && bytes + item.bytes > bytesMax)) {
+          // The turn goes on with the next batch, on what is left of its credit: paid anew each time, it would never end.
+          queue.credit -= turnCost;
+          break batch;
         }
-        // To the back of the line, unless it is empty and gone.
-        if (this.#queues.delete(org) && queue.head < queue.items.length) this.#queues.set(org, queue);
+        if (item.cost > queue.credit) break;
+        queue.credit -= item.cost;
+        bytes += item.bytes;
+        batch.push(item);
+        this.#removeHead(queue, item);
       }
+      // To the back of the line, unless it is empty.
+      if (queue.items.length > 0) this.#line.push(queue);
     }
+    this.#line.splice(0, at);
     return batch;
   }
 
   /** Removes and returns everything that has waited since before `enqueuedBeforeMs`. */
   takeOlder(enqueuedBeforeMs: number): T[] {
     const expired: T[] = [];
-    for (const [org, queue] of this.#queues) {
+    for (const queue of this.#line) {
       for (let item = queue.items[queue.head]; item !== undefined; item = queue.items[queue.head]) {
         if (item.enqueuedAtMs >= enqueuedBeforeMs) break;
         expired.push(item);
-        this.#removeHead(org, queue, item);
+        this.#removeHead(queue, item);
       }
     }
+    this.#closeRanks();
     return expired;
   }
 
-  #removeHead(org: string, queue: OrgQueue<T>, item: T): void {
+  #closeRanks(): void {
+    this.#line = this.#line.filter((queue) => queue.items.length > 0);
+  }
+
+  /** Whoever calls it takes an emptied queue out of the line. */
+  #removeHead(queue: OrgQueue<T>, item: T): void {
     queue.head++;
     queue.bytes -= item.bytes;
     queue.cost -= item.cost;
@@ -163,7 +184,9 @@ export class FairQueue<T extends Waiting> {
     this.#room.add(-item.bytes);
     this.#items--;
     if (queue.head === queue.items.length) {
-      this.#queues.delete(org);
+      queue.items = [];
+      queue.head = 0;
+      queue.credit = 0;
     } else if (queue.head >= 1024 && queue.head * 2 > queue.items.length) {
       queue.items.splice(0, queue.head);
       queue.head = 0;

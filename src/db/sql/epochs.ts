@@ -1,3 +1,4 @@
+import { compareOrgs } from '../../ids.js';
 import type { Database } from '../database.js';
 
 const firstMs = Date.UTC(2026, 0, 1);
@@ -36,6 +37,6 @@ export async function raiseAllEpochs(database: Database, atOnce = 500): Promise<
     const { rows } = await database.query<{ org: string }>({ role: 'ingest' }, forgetStatement, [after, atOnce]);
     orgs += rows.length;
     if (rows.length < atOnce) return orgs;
-    after = rows.map(({ org }) => org).reduce((a, b) => (Number(a) > Number(b) ? a : b));
+    after = rows.map(({ org }) => org).reduce((a, b) => (compareOrgs(a, b) > 0 ? a : b));
   }
 }

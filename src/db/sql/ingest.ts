@@ -26,7 +26,8 @@ interface ReserveRow {
   epoch: number;
   first: string;
   day: number;
-  received_at: Date;
+  /** `null`: the time that was asked for. */
+  received_at: Date | null;
   xid: string;
   durability: Durability;
 }
@@ -37,7 +38,11 @@ const isOtherRun = 'h.server_run IS DISTINCT FROM (SELECT id FROM run)';
 const reserveStatement = {
   name: 'ingest_reserve',
   text: `
-    WITH run AS MATERIALIZED (SELECT sluice_server_run() AS id)
+    WITH run AS MATERIALIZED (
+      SELECT sluice_server_run() AS id, pg_current_xact_id()::text AS xid,
+        -- Held to its value until the commit, so that the receipt stays true if the operator changes it meanwhile.
+        ${levelOf(`set_config('synchronous_commit', current_setting('synchronous_commit'), true)`)} AS durability
+    )
     UPDATE heads AS h
     SET position = h.position + b.events + CASE WHEN ${isOtherRun} THEN b.jump ELSE 0 END,
         epoch = CASE WHEN ${isOtherRun} THEN GREATEST(h.epoch + 1, $5::integer) ELSE h.epoch END,
@@ -46,9 +51,8 @@ const reserveStatement = {
         day = GREATEST(h.day, $4::integer)
     FROM unnest($1::bigint[], $2::integer[], $6::bigint[]) AS b (org, events, jump)
     WHERE h.org = b.org
-    RETURNING h.org, h.epoch, h.position - b.events + 1 AS first, h.day, h.received_at, pg_current_xact_id()::text AS xid,
-      -- Held to its value until the commit, so that the receipt stays true if the operator changes it meanwhile.
-      ${levelOf(`set_config('synchronous_commit', current_setting('synchronous_commit'), true)`)} AS durability`,
+    RETURNING h.org, h.epoch, h.position - b.events + 1 AS first, h.day, NULLIF(h.received_at, $3::timestamptz) AS received_at,
+      (SELECT xid FROM run), (SELECT durability FROM run)`,
 };
 
 /**
@@ -61,12 +65,12 @@ export async function reserve(
   nowMs: number,
 ): Promise<Reserved> {
   const { rows } = await tx.query<ReserveRow>(reserveStatement, [
-    shares.map(([org]) => org),
-    shares.map(([, events]) => events),
+    numbers(shares.map(([org]) => org)),
+    numbers(shares.map(([, events]) => events)),
     new Date(nowMs).toISOString(),
     Math.floor(nowMs / 86_400_000),
     epochFloor(nowMs),
-    shares.map(() => Math.floor(Math.random() * positionJumpMax)),
+    numbers(shares.map(() => Math.floor(Math.random() * positionJumpMax))),
   ]);
   const byOrg = new Map<string, Reservation>();
   for (const row of rows) {
@@ -75,11 +79,15 @@ export async function reserve(
       epoch: row.epoch,
       first: Number(row.first),
       day: row.day,
-      receivedAtMs: row.received_at.getTime(),
+      receivedAtMs: row.received_at?.getTime() ?? nowMs,
     });
   }
-  const durability = rows.map((row) => row.durability).reduce(weaker, 'replicated');
-  return { byOrg, xid: rows[0]?.xid ?? '', durability: rows.length === 0 ? 'fsync' : durability };
+  return { byOrg, xid: rows[0]?.xid ?? '', durability: rows[0]?.durability ?? 'fsync' };
+}
+
+/** As PostgreSQL writes an array. `pg` would look for characters to escape in each. */
+function numbers(values: readonly (number | string)[]): string {
+  return `{${values.join(',')}}`;
 }
 
 /** `synchronous_commit` was held to its value at reserve, so only the rest counts. */
