@@ -12,7 +12,7 @@ export interface Waiting {
 
 interface OrgQueue<T> {
   readonly org: string;
-  items: T[];
+  readonly items: T[];
   /** Index of the first item still waiting: shifting an array is linear. */
   head: number;
   /** What this org may still take in its turn (deficit round robin). */
@@ -184,7 +184,8 @@ export class FairQueue<T extends Waiting> {
     this.#room.add(-item.bytes);
     this.#items--;
     if (queue.head === queue.items.length) {
-      queue.items = [];
+      // Not another list: the old one may lie in the old generation by now, and would keep its items there.
+      queue.items.length = 0;
       queue.head = 0;
       queue.credit = 0;
     } else if (queue.head >= 1024 && queue.head * 2 > queue.items.length) {

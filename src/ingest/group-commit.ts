@@ -101,7 +101,7 @@ export class GroupCommit implements Service {
 
   /** Whether an event of this org is being written or waits. */
   holds(org: string): boolean {
-    return this.#underWay.has(org) || this.#queue.has(org);
+    return this.#writing !== null && (this.#underWay.has(org) || this.#queue.has(org));
   }
 
   get #heldUpMs(): number {
