@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import * as fc from 'fast-check';
-import { decodeOrgId, decodeRandomId, encodeOrgId, encodeRandomId } from '../src/ids.js';
+import { compareOrgs, decodeOrgId, decodeRandomId, encodeOrgId, encodeRandomId } from '../src/ids.js';
 
 const bytes16 = fc.uint8Array({ minLength: 16, maxLength: 16 }).map((bytes) => Buffer.from(bytes));
 
@@ -12,6 +12,19 @@ void test('an org id leads back to its number', () => {
   fc.assert(
     fc.property(fc.integer({ min: 0, max: 2 ** 48 - 1 }), (number) => {
       assert.equal(decodeOrgId(encodeOrgId(String(number))), String(number));
+    }),
+  );
+});
+
+void test('orgs are sorted as numbers, as the database sorts them', () => {
+  const numbers = fc.array(fc.oneof(fc.nat({ max: 200 }), fc.integer({ min: 0, max: 2 ** 48 - 1 })));
+  fc.assert(
+    fc.property(numbers, (orgs) => {
+      const sorted = orgs.map(String).toSorted(compareOrgs);
+      assert.deepEqual(
+        sorted.map(Number),
+        orgs.toSorted((a, b) => a - b),
+      );
     }),
   );
 });

@@ -16,8 +16,16 @@ const multiplier: Readonly<Record<BucketClass, number>> = { write: 1, read: 10, 
  * its org, unless more orgs than this are busy within the minute that a bucket takes to refill.
  */
 const defaultBucketsMax = 100_000;
-/** A bucket is moved to its place among the unused after this time only: a table that is changed with each request is made anew all the time. */
+/** A bucket is moved to the end of those in use after this time only: a table that is changed with each request is made anew all the time. */
 const moveMs = 10_000;
+/** How many that were used since they were last moved are passed over, and moved, before one is forgotten all the same. */
+const passedOverMax = 1_000;
+
+interface Kept {
+  readonly bucket: TokenBucket;
+  usedAtMs: number;
+  movedAtMs: number;
+}
 
 export interface Admitted {
   readonly headers: Readonly<Record<string, string>>;
@@ -33,8 +41,8 @@ export class RateLimiter {
   readonly #clock: Clock;
   readonly #bucketsMax: number;
   readonly #onSpent: ((spent: Spent) => void) | undefined;
-  /** The one that was unused for the longest is first, but for `moveMs`. */
-  readonly #buckets = new Map<string, { readonly bucket: TokenBucket; readonly placedAtMs: number }>();
+  /** The one that was unused for the longest is first, give or take `moveMs`. */
+  readonly #buckets = new Map<string, Kept>();
 
   /** `onSpent` is told of what is granted here. */
   constructor(clock: Clock, bucketsMax = defaultBucketsMax, onSpent?: (spent: Spent) => void) {
@@ -74,12 +82,33 @@ export class RateLimiter {
   }
 
   #bucket(name: string, rate: BucketRate, nowMs: number): TokenBucket {
-    const kept = this.#buckets.get(name);
-    if (kept !== undefined && nowMs - kept.placedAtMs < moveMs) return kept.bucket;
-    const bucket = kept?.bucket ?? new TokenBucket(rate, nowMs);
-    this.#buckets.delete(name);
-    this.#buckets.set(name, { bucket, placedAtMs: nowMs });
-    if (this.#buckets.size > this.#bucketsMax) this.#buckets.delete(this.#buckets.keys().next().value ?? name);
+    const known = this.#buckets.get(name);
+    if (known !== undefined) {
+      known.usedAtMs = nowMs;
+      if (nowMs - known.movedAtMs >= moveMs) this.#moveToEnd(name, known);
+      return known.bucket;
+    }
+    const bucket = new TokenBucket(rate, nowMs);
+    this.#buckets.set(name, { bucket, usedAtMs: nowMs, movedAtMs: nowMs });
+    if (this.#buckets.size > this.#bucketsMax) this.#forgetOne();
     return bucket;
+  }
+
+  #moveToEnd(name: string, kept: Kept): void {
+    kept.movedAtMs = kept.usedAtMs;
+    this.#buckets.delete(name);
+    this.#buckets.set(name, kept);
+  }
+
+  #forgetOne(): void {
+    let passedOver = 0;
+    for (const [name, kept] of this.#buckets) {
+      if (kept.usedAtMs > kept.movedAtMs && passedOver++ < passedOverMax) {
+        this.#moveToEnd(name, kept);
+        continue;
+      }
+      this.#buckets.delete(name);
+      return;
+    }
   }
 }

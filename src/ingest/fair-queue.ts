@@ -12,7 +12,8 @@ export interface Waiting {
 
 interface OrgQueue<T> {
   readonly org: string;
-  readonly items: T[];
+  /** Those that have left are gone from it, lest they live as long as the queue has something in it. */
+  readonly items: (T | undefined)[];
   /** Index of the first item still waiting: shifting an array is linear. */
   head: number;
   /** What this org may still take in its turn (deficit round robin). */
@@ -60,6 +61,11 @@ export class FairQueue<T extends Waiting> {
 
   get size(): number {
     return this.#items;
+  }
+
+  /** Whose queue is remembered, also if nothing waits in it. */
+  get orgs(): number {
+    return this.#queues.size;
   }
 
   /** False if there is no room: the caller refuses the event. */
@@ -132,17 +138,17 @@ export class FairQueue<T extends Waiting> {
   take(itemsMax: number, bytesMax: number, turnsMax = Infinity): T[] {
     const batch: T[] = [];
     let bytes = 0;
-    let turns = turnsMax * this.#line.length;
+    let turnsLeft = turnsMax * this.#line.length;
     let at = 0;
-    batch: for (let queue = this.#line[0]; queue !== undefined; queue = this.#line[++at]) {
+    turns: for (let queue = this.#line[0]; queue !== undefined; queue = this.#line[++at]) {
       // What costs more than a turn has several.
-      if (turns-- <= 0 && batch.length > 0) break;
+      if (turnsLeft-- <= 0 && batch.length > 0) break;
       queue.credit += turnCost;
       for (let item = queue.items[queue.head]; item !== undefined; item = queue.items[queue.head]) {
         if (batch.length === itemsMax || (batch.length > 0 && bytes + item.bytes > bytesMax)) {
           // The turn goes on with the next batch, on what is left of its credit: paid anew each time, it would never end.
           queue.credit -= turnCost;
-          break batch;
+          break turns;
         }
         if (item.cost > queue.credit) break;
         queue.credit -= item.cost;
@@ -177,14 +183,14 @@ export class FairQueue<T extends Waiting> {
 
   /** Whoever calls it takes an emptied queue out of the line. */
   #removeHead(queue: OrgQueue<T>, item: T): void {
-    queue.head++;
+    queue.items[queue.head++] = undefined;
     queue.bytes -= item.bytes;
     queue.cost -= item.cost;
     this.#bytes -= item.bytes;
     this.#room.add(-item.bytes);
     this.#items--;
     if (queue.head === queue.items.length) {
-      // Not another list: the old one may lie in the old generation by now, and would keep its items there.
+      // Not another list: the old one may lie in the old generation by now, and what is pushed to it would live there after it.
       queue.items.length = 0;
       queue.head = 0;
       queue.credit = 0;

@@ -99,7 +99,7 @@ export class GroupCommit implements Service {
     return this.#drain.elapsedMs >= this.#heldUpMs;
   }
 
-  /** Whether an event of this org is being written or waits. */
+  /** Whether an event of this org is being written or waits. While any does, `#writing` is set, by whoever gave it to the queue. */
   holds(org: string): boolean {
     return this.#writing !== null && (this.#underWay.has(org) || this.#queue.has(org));
   }

@@ -106,15 +106,30 @@ describe('the rate limiter', () => {
   });
 
   it('keeps a bounded number of buckets and forgets the one unused for the longest', () => {
+    // At once, so that it is passed over; and after so long that it was moved.
+    for (const laterMs of [1, 10_000]) {
+      const { clock, limiter, admitted } = setUp(10);
+      const slow: Limits = { ...limits, ratePerMinute: 1 };
+      for (let org = 1; org <= 10; org++) assert.equal(admitted(String(org), 'write', slow), 5);
+      clock.advance(laterMs);
+      assert.equal(admitted('1', 'write', slow), 0);
+      assert.equal(admitted('11', 'write', slow), 5);
+      // 2 made room for 11; everybody else, and 1 above all, is remembered as exhausted.
+      for (const org of [1, 3, 4, 5, 6, 7, 8, 9, 10, 11]) {
+        assert.equal(admitted(String(org), 'write', slow), 0, `org ${org}`);
+      }
+      assert.equal(limiter.admit('2', slow, 'write', 1).headers['RateLimit-Remaining'], '4');
+    }
+  });
+
+  it('remembers a bucket in use, however many others come', () => {
     const { clock, limiter, admitted } = setUp(10);
     const slow: Limits = { ...limits, ratePerMinute: 1 };
-    for (let org = 1; org <= 10; org++) assert.equal(admitted(String(org), 'write', slow), 5);
-    clock.advance(10_000);
-    assert.equal(admitted('1', 'write', slow), 0);
-    assert.equal(admitted('11', 'write', slow), 5);
-    // 2 made room for 11; everybody else, and 1 above all, is remembered as exhausted.
-    for (const org of [1, 3, 4, 5, 6, 7, 8, 9, 10, 11])
-      assert.equal(admitted(String(org), 'write', slow), 0, `org ${org}`);
-    assert.equal(limiter.admit('2', slow, 'write', 1).headers['RateLimit-Remaining'], '4');
+    assert.equal(admitted('busy', 'write', slow), 5);
+    for (let org = 0; org < 1_000; org++) {
+      clock.advance(1);
+      assert.equal(admitted('busy', 'write', slow), 0, `after ${org} others`);
+      limiter.admit(String(org), slow, 'write', 1);
+    }
   });
 });

@@ -93,7 +93,7 @@ describe('maintenance of the embedded engine', async () => {
   });
 
   it('makes a checkpoint of less once nobody writes, so that the next start has nothing to recover', async () => {
-    const maintenance = maintain();
+    const maintenance = maintain({ walBytesMax: 24 * mb });
     await maintenance.tick();
     await writeLog(2 * mb);
     done.length = 0;

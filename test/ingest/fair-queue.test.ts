@@ -177,6 +177,44 @@ describe('the fair queue', () => {
     for (const item of queue.take(Infinity, Infinity)) assert.equal(item.number, taken++);
     assert.equal(taken, 10_000);
   });
+
+  it('gives an org one turn and no more, also if all that waited of it has expired or gone to another queue meanwhile', () => {
+    const room = new QueueRoom(Infinity);
+    const cost = turnCost / 4;
+    const leave: ((queue: FairQueue<Item>) => void)[] = [
+      (queue) => assert.equal(queue.takeOlder(1).length, 8),
+      (queue) => queue.moveTo(new FairQueue<Item>(room), (org) => org === 'a'),
+      (queue) => assert.equal(queue.take(8, 100, 2).length, 8),
+    ];
+    for (const empty of leave) {
+      const queue = new FairQueue<Item>(room);
+      const add = (org: string, items: number, enqueuedAtMs: number): void => {
+        for (let number = 0; number < items; number++) queue.add({ org, bytes: 1, cost, enqueuedAtMs, number });
+      };
+      add('a', 8, 0);
+      empty(queue);
+      assert.deepEqual([queue.has('a'), queue.size], [false, 0]);
+      add('a', 8, 2);
+      add('b', 8, 2);
+      const orgs = (): string => queue.take(100, 100, 1).reduce((all, { org }) => all + org, '');
+      assert.deepEqual([queue.ahead('a').items, orgs(), orgs()], [16, 'aaaabbbb', 'aaaabbbb']);
+    }
+  });
+
+  it('forgets orgs of which nothing waits, in the end, and never one of which something does', () => {
+    const queue = new FairQueue<Item>(new QueueRoom(Infinity));
+    const add = (org: string, number: number) => queue.add({ org, bytes: 1, cost: 1, enqueuedAtMs: 0, number });
+    add('org 0', 0);
+    for (let number = 1; number <= 40_000; number++) {
+      assert.ok(add(`org ${number}`, number));
+      assert.deepEqual(
+        queue.take(1, 1).map((item) => item.number),
+        [number - 1],
+      );
+      assert.deepEqual([queue.has(`org ${number - 1}`), queue.has(`org ${number}`), queue.size], [false, true, 1]);
+    }
+    assert.ok(queue.orgs < 20_000, `${queue.orgs} orgs are remembered`);
+  });
 });
 
 function sum(items: readonly Item[]): number {
