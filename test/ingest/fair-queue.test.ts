@@ -196,8 +196,8 @@ describe('the fair queue', () => {
       assert.deepEqual([queue.has('a'), queue.size], [false, 0]);
       add('a', 8, 2);
       add('b', 8, 2);
-      const orgs = (): string => queue.take(100, 100, 1).reduce((all, { org }) => all + org, '');
-      assert.deepEqual([queue.ahead('a').items, orgs(), orgs()], [16, 'aaaabbbb', 'aaaabbbb']);
+      const next = (): string => queue.take(100, 100, 1).reduce((all, { org }) => all + org, '');
+      assert.deepEqual([queue.ahead('a').items, next(), next()], [16, 'aaaabbbb', 'aaaabbbb']);
     }
   });
 
