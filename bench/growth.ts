@@ -37,6 +37,8 @@ const orgCounts = [1, 100, 10_000];
 /** As many of one org as of many: the generator has the same to do. */
 const keysSent = 10_000;
 const warmUpSeconds = 4;
+/** Before each round: for 2 s after others have sent, one org alone gets its turns only. */
+const settleSeconds = 3;
 const fillSeconds = 10;
 /** A list of a log in use, and its consumer: not the scenarios that bring a log of their own. */
 const onLog = ['single', 'batch-100', 'receive-ack', 'list'];
@@ -93,6 +95,7 @@ async function measureOrgs(
   }
   for (let round = 0; round < rounds; round++) {
     for (const { keys, samples } of round % 2 === 0 ? loads : loads.toReversed()) {
+      await measureRound({ target, keys }, single, { ...job, seconds: settleSeconds });
       samples.push(await measureRound({ target, keys }, single, job));
     }
   }
