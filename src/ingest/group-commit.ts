@@ -94,10 +94,6 @@ export class GroupCommit implements Service {
     return this.#queue.bytes;
   }
 
-  get isBusy(): boolean {
-    return this.#writing !== null;
-  }
-
   /** Whether its batch takes too long for others to wait for it. */
   get isHeldUp(): boolean {
     return this.#drain.elapsedMs >= this.#heldUpMs;

@@ -9,13 +9,13 @@ export interface IngestLanesOptions extends Omit<GroupCommitOptions, 'room' | 's
   readonly store: (batch: readonly NewEvent[], lane: number) => Promise<readonly StoredOrRefused[]>;
 }
 
-/** For so long after a batch was held up by a head, orgs are spread over the lanes: those that were in that batch may meet the same head again in the next. */
+/** For so long after a batch was held up, orgs are spread over the lanes: those that were in that batch may have met the same head again in the next. */
 const spreadMs = 5_000;
 
 /**
  * Several group commits side by side. The first does all the work while it can, since large batches cost the least for each event. Once a batch
- * waits for long, for a slow commit or for a head that somebody holds, the next lane takes over every org that has nothing in that batch. If it was a head, each org has
- * the lane of its number for a while, if that is not held up; a slow commit held up everybody, and smaller batches would only cost more. An org's events are never in two lanes at a time, so that none overtakes another. The bytes that may wait are
+ * waits for long, for a slow commit or for a head that somebody holds, the next lane takes over every org that has nothing in that batch; and for a while each org has
+ * the lane of its number, if that is not held up. An org's events are never in two lanes at a time, so that none overtakes another. The bytes that may wait are
  * those of all lanes together.
  */
 export class IngestLanes implements Service {
@@ -23,9 +23,6 @@ export class IngestLanes implements Service {
   readonly #options: IngestLanesOptions;
   readonly #lanes: readonly GroupCommit[];
   #spreadUntilMs = -Infinity;
-  #batchesEnded = 0;
-  /** Lanes that are held up, each with the batches that had ended when it began to be. */
-  readonly #endedBefore = new Map<GroupCommit, number>();
   #stopped = false;
 
   /** `lanes`: how many, at least one; as many batches may be under way at once as the database has connections for them. */
@@ -91,7 +88,7 @@ export class IngestLanes implements Service {
   }
 
   get #isSpread(): boolean {
-    return this.#endedBefore.size > 0 || this.#options.clock.monotonic() < this.#spreadUntilMs;
+    return this.#options.clock.monotonic() < this.#spreadUntilMs;
   }
 
   #spreadLaneOf(org: string): GroupCommit {
@@ -101,22 +98,12 @@ export class IngestLanes implements Service {
 
   #heldUp(lane: GroupCommit): void {
     if (this.#stopped) return;
-    this.#endedBefore.set(lane, this.#batchesEnded);
+    this.#spreadUntilMs = this.#options.clock.monotonic() + spreadMs;
     const free = this.#lanes.find((other) => other !== lane && !other.isHeldUp);
     if (free !== undefined) lane.leaveTo(free);
   }
 
   #batchEnded(lane: GroupCommit): void {
-    const endedBefore = this.#endedBefore.get(lane);
-    if (endedBefore !== undefined) {
-      this.#endedBefore.delete(lane);
-      const othersWait = this.#lanes.some((other) => other !== lane && other.isBusy);
-      // While others had batches to store and none of them ended, it was the storage that was slow.
-      if (this.#batchesEnded > endedBefore || !othersWait) {
-        this.#spreadUntilMs = this.#options.clock.monotonic() + spreadMs;
-      }
-    }
-    this.#batchesEnded++;
     if (this.#stopped || !this.#isSpread) return;
     for (const other of this.#lanes) {
       if (other === lane) continue;

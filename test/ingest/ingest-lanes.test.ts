@@ -102,35 +102,6 @@ describe('ingest lanes', () => {
     await lanes.stop();
   });
 
-  it('stay one after a slow commit that held up everybody; not if others went on meanwhile', async () => {
-    for (const isStorage of [true, false]) {
-      const clock = new TestClock();
-      const { store, batches, finish } = heldBatches();
-      const lanes = new IngestLanes(2, { clock, store, ...limits });
-      await lanes.start();
-      const sent = [lanes.add(newEvent('2', '1'))];
-      await turn();
-      sent.push(lanes.add(newEvent('4', '1')));
-      clock.advance(heldUpMs);
-      await turn();
-      assert.deepEqual(batches[1], { lane: 1, orgs: ['4'] });
-      for (const index of isStorage ? [0, 1] : [1, 0]) {
-        finish(index);
-        await turn();
-      }
-      for (const org of ['2', '3', '4', '5']) sent.push(lanes.add(newEvent(org, '2')));
-      await turn();
-      const parted = [
-        { lane: 0, orgs: ['2', '4'] },
-        { lane: 1, orgs: ['3', '5'] },
-      ];
-      assert.deepEqual(batches.slice(2), isStorage ? [{ lane: 0, orgs: ['2', '3', '4', '5'] }] : parted);
-      for (let index = 2; index < batches.length; index++) finish(index);
-      await Promise.all(sent);
-      await lanes.stop();
-    }
-  });
-
   it('take over from a lane that is held up when they are free again, but not once they are stopped', async () => {
     const clock = new TestClock();
     const { store, batches, finish } = heldBatches();
