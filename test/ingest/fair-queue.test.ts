@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import fc from 'fast-check';
 import { FairQueue, turnCost } from '../../src/ingest/fair-queue.js';
 import { QueueRoom } from '../../src/ingest/queue-room.js';
@@ -199,6 +201,27 @@ describe('the fair queue', () => {
       const next = (): string => queue.take(100, 100, 1).reduce((all, { org }) => all + org, '');
       assert.deepEqual([queue.ahead('a').items, next(), next()], [16, 'aaaabbbb', 'aaaabbbb']);
     }
+  });
+
+  it('keeps nothing of what has left, also while more waits', async () => {
+    setFlagsFromString('--expose-gc');
+    const collect = runInNewContext('gc') as () => void;
+    const queue = new FairQueue<Item>(new QueueRoom(Infinity));
+    const items = Array.from({ length: 101 }, (_, number) => {
+      const item = { org: 'a', bytes: 1, cost: 1, enqueuedAtMs: 0, number };
+      queue.add(item);
+      return new WeakRef(item);
+    });
+    assert.equal(queue.take(100, 100).length, 100);
+    // What a reference has shown lives until the end of its turn.
+    await new Promise((resume) => {
+      setImmediate(resume);
+    });
+    collect();
+    assert.deepEqual(
+      items.flatMap((item) => item.deref()?.number ?? []),
+      [100],
+    );
   });
 
   it('forgets orgs of which nothing waits, in the end, and never one of which something does', () => {
