@@ -106,7 +106,13 @@ async function measureOrgs(
   });
 }
 
-function rowOf(target: SluiceTarget, label: string, scenario: Scenario, samples: readonly Sample[], ratio: number) {
+function rowOf(
+  target: SluiceTarget,
+  label: string,
+  scenario: Scenario,
+  samples: readonly Sample[],
+  ratio: number,
+): GrowthRow {
   const middle = (figure: 'requestsPerSecond' | 'eventsPerSecond' | 'p99'): number =>
     Math.round(median(samples.map((sample) => sample[figure])));
   const spent = spreadOf(samples.map(spentPerEvent));
