@@ -5,8 +5,9 @@ const setRole: Record<Role, readonly string[]> = {
   owner: [],
   ingest: [
     'SET LOCAL ROLE sluice_ingest',
-    // The reserve statement keeps its locking order only if the planner joins by index; ALTER ROLE settings do not follow SET ROLE.
-    `SELECT set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true), set_config('enable_seqscan', 'off', true)`,
+    // Reserving keeps its locking order, and claiming dedup ids its speed, only if all is found by index, row by row; ALTER ROLE settings do not follow SET ROLE.
+    `SELECT set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true), set_config('enable_seqscan', 'off', true),
+      set_config('enable_bitmapscan', 'off', true)`,
   ],
   app: ['SET LOCAL ROLE sluice_app'],
   system: ['SET LOCAL ROLE sluice_system'],

@@ -141,11 +141,11 @@ function assignSlots(batch: readonly NewEvent[]): Slot[] {
   return slots;
 }
 
-/** How many positions each org needs, sorted by org as a number: the order in which every batch locks. */
-function sharesByOrg(slots: readonly Slot[]): [org: string, events: number][] {
+/** How many positions each org needs. */
+function sharesByOrg(slots: readonly Slot[]): ReadonlyMap<string, number> {
   const shares = new Map<string, number>();
   for (const { event } of slots) shares.set(event.org, (shares.get(event.org) ?? 0) + 1);
-  return [...shares].toSorted(([a], [b]) => compareOrgs(a, b));
+  return shares;
 }
 
 function placeSlots(slots: readonly Slot[], byOrg: ReadonlyMap<string, Reservation>): Appended[] {

@@ -174,16 +174,18 @@ for (const engine of engines) {
       }
     });
 
-    it('plans for ingest without hash join, merge join and sequential scan', async () => {
-      const names3 = ['enable_hashjoin', 'enable_mergejoin', 'enable_seqscan'];
+    it('plans for ingest without hash join, merge join, sequential scan and bitmap scan', async () => {
+      const names4 = ['enable_hashjoin', 'enable_mergejoin', 'enable_seqscan', 'enable_bitmapscan'];
       const settings = sql(
-        names3
+        names4
           .map((name) => `current_setting('${name}')`)
           .map((call, i) => `${i ? '' : 'SELECT '}${call} AS s${i}`)
           .join(', '),
       );
-      assert.deepEqual((await db.query({ role: 'ingest' }, settings)).rows, [{ s0: 'off', s1: 'off', s2: 'off' }]);
-      assert.deepEqual((await db.query(owner, settings)).rows, [{ s0: 'on', s1: 'on', s2: 'on' }]);
+      assert.deepEqual((await db.query({ role: 'ingest' }, settings)).rows, [
+        { s0: 'off', s1: 'off', s2: 'off', s3: 'off' },
+      ]);
+      assert.deepEqual((await db.query(owner, settings)).rows, [{ s0: 'on', s1: 'on', s2: 'on', s3: 'on' }]);
     });
 
     it('refuses an org that is not a number before it reaches the server', async () => {
