@@ -7,7 +7,6 @@ import { execFileSync } from 'node:child_process';
 import { symlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import type { EngineName } from '../test/support/storage.js';
-import { seedEvents } from './api.js';
 import { commitOf, git, root } from './machine.js';
 import { measureRound, prepare } from './measure.js';
 import type { Prepared, Sample } from './measure.js';
@@ -16,7 +15,6 @@ import type { Comparison } from './numbers.js';
 import { ownedFolder } from './owned.js';
 import { print, say } from './say.js';
 import type { Scenario } from './scenarios.js';
-import { eventOf } from './scenarios.js';
 import type { SluiceOptions, SluiceTarget } from './targets.js';
 import { startSluice } from './targets.js';
 
@@ -142,9 +140,7 @@ async function measurePairs(
   { seconds, connections }: AgainstOptions,
   isMineFirst: boolean,
 ): Promise<Pair[]> {
-  const seed = (target: SluiceTarget, key: string): Promise<void> =>
-    seedEvents(target.address, key, eventOf(scenario.bytes), scenario.seedEvents);
-  const both = [await prepare(mine, scenario, seed), await prepare(other, scenario, seed)] as const;
+  const both = [await prepare(mine, scenario), await prepare(other, scenario)] as const;
   const measured = (side: Prepared, duration: number): Promise<Sample> =>
     measureRound(side, scenario, { connections, seconds: duration, rate: null, counts: false });
   // Whoever goes second finds the machine warmer, and the disk busier: so they take turns, from pair to pair and from start to start.

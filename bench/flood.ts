@@ -6,7 +6,8 @@ import type { Client } from '../test/support/client.js';
 import { createOrg } from '../test/support/client.js';
 import { runLoad } from './load.js';
 import type { Load } from './load.js';
-import { percentile, timedFor } from './reads.js';
+import { percentile } from './numbers.js';
+import { timedFor } from './reads.js';
 import type { HttpTarget, SluiceTarget } from './targets.js';
 
 /** An org that sends now and then: what is measured is the wait of one event. */

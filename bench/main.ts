@@ -16,6 +16,8 @@ import { markdownOf, writeReport } from './report.js';
 import { print, say } from './say.js';
 import { eventOf } from './scenarios.js';
 import { measureGiven } from './given.js';
+import { measureStarts } from './starts.js';
+import { measureSteady } from './steady.js';
 import { runSuite } from './suite.js';
 import type { AnyTarget, HttpTarget, SluiceTarget } from './targets.js';
 import { startBareServer, startFastifyServer, startRawWriters, startSluice } from './targets.js';
@@ -33,6 +35,9 @@ try {
   else if (values.reads) await onNodes(reportReads);
   else if (values.flood) await onNodes(reportFlood);
   else if (values.growth) await onNodes(reportGrowth);
+  else if (values.steady) await onNodes(reportSteady);
+  // oxlint-disable-next-line no-console -- a table for a person
+  else if (values.starts) console.table(await measureStarts(engines, rounds));
   else if (values.target !== undefined) print(await measureGiven(values.target, chosen, size));
   else if (compares) process.exitCode = await compare();
   else await measureAll();
@@ -130,6 +135,13 @@ async function reportFlood(nodes: readonly SluiceTarget[]): Promise<object[]> {
     await bare.stop();
   }
   for (const target of nodes) for (const isLimited of [true, false]) await measure(target, isLimited);
+  return rows;
+}
+
+async function reportSteady(nodes: readonly SluiceTarget[]): Promise<object[]> {
+  const [scenario] = chosen;
+  const rows = [];
+  for (const target of nodes) rows.push(...(scenario === undefined ? [] : await measureSteady(target, scenario, size)));
   return rows;
 }
 

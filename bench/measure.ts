@@ -1,10 +1,12 @@
 /** One round of one scenario on one target: what came through, and what it took. */
+import { seedEvents } from './api.js';
 import type { LoadResult } from './load.js';
 import { runPlan } from './load.js';
 import { forgetPeaks, readUsage, spentBetween, spentByEndedChildren, writtenBetween } from './processes.js';
 import type { Usage } from './processes.js';
+import { eventOf } from './scenarios.js';
 import type { Scenario } from './scenarios.js';
-import type { AnyTarget, Counts, SluiceTarget } from './targets.js';
+import type { AnyTarget, Counts } from './targets.js';
 import { flushCounts } from './targets.js';
 
 export interface Job {
@@ -128,14 +130,11 @@ async function load(
   return { result, generatorUs: difference(spentByEndedChildren(), beforeUs) };
 }
 
-/** Orgs, and what they have stored before. */
-export async function prepare(
-  target: AnyTarget,
-  scenario: Scenario,
-  seed: (target: SluiceTarget, key: string) => Promise<void>,
-): Promise<Prepared> {
+/** Makes the orgs, and stores what they have stored before. */
+export async function prepare(target: AnyTarget, scenario: Scenario): Promise<Prepared> {
   if (target.kind !== 'sluice') return { target, keys: ['none'] };
   const keys = await target.newKeys(scenario.orgs);
-  if (scenario.seedEvents > 0) await seed(target, keys[0] ?? '');
+  const { bytes, seedEvents: count } = scenario;
+  if (count > 0) await seedEvents(target.address, keys[0] ?? '', eventOf(bytes), count);
   return { target, keys };
 }

@@ -12,13 +12,15 @@ modes
   --target <url>       one server that is running on this machine, with the key in SLUICE_KEY
   --reads, --flood     single reads under load; one org's flood
   --growth             the same loads with 1, 100 and 10,000 orgs, and on logs of --sizes
+  --starts             how long the program takes until it is ready, on new storage and again
+  --steady             each engine under full load for ten minutes: requests and memory, minute by minute; of the first of --scenarios
   --micro              the functions of the hot path, alone
 
 options                default
   --scenarios a,b      ${scenariosByDefault}; there are ${scenarios.map(({ name }) => name).join(', ')}
   --all                all of them
-  --rounds n           5; of --against, 30 pairs, three to a start of both: at least six starts, an even number
-  --seconds n          5 a round; of --against, 1
+  --rounds n           5; of --against, 30 pairs, three to a start of both: at least six starts, an even number; of --steady, 10
+  --seconds n          5 a round; of --against, 1; of --steady, 60
   --connections n      100
   --rates a,b          0.5; of open loops: up to 1 a share of the target's closed loop, above requests/s; 0 leaves them out
   --engines a,b        embedded,postgres
@@ -52,6 +54,8 @@ export function readOptions(args: readonly string[]) {
       reads: { type: 'boolean', default: false },
       flood: { type: 'boolean', default: false },
       growth: { type: 'boolean', default: false },
+      starts: { type: 'boolean', default: false },
+      steady: { type: 'boolean', default: false },
       sizes: { type: 'string', default: '10000,1000000,10000000' },
       bytes: { type: 'string', default: '300' },
       help: { type: 'boolean', default: false },
@@ -67,8 +71,8 @@ export function readOptions(args: readonly string[]) {
     compares,
     threshold,
     rates: rates.filter((rate) => rate > 0),
-    rounds: wholeNumber('rounds', values.rounds ?? (compares ? '30' : '5')),
-    seconds: wholeNumber('seconds', values.seconds ?? (compares ? '1' : '5')),
+    rounds: wholeNumber('rounds', values.rounds ?? (compares ? '30' : values.steady ? '10' : '5')),
+    seconds: wholeNumber('seconds', values.seconds ?? (compares ? '1' : values.steady ? '60' : '5')),
     connections: wholeNumber('connections', values.connections),
     bytes: wholeNumber('bytes', values.bytes),
     runs: wholeNumber('runs', values.runs),

@@ -5,6 +5,7 @@
 import { Client } from '../test/support/client.js';
 import { runLoad } from './load.js';
 import type { Load } from './load.js';
+import { median, percentile } from './numbers.js';
 import type { HttpTarget } from './targets.js';
 
 /** A modest dashboard or two: what is measured is the wait of one read, not how many there can be. */
@@ -30,11 +31,7 @@ export async function measureReads(target: HttpTarget, load: Load, rounds: numbe
     const writeRatio = beside.requestsPerSecond / alone.requestsPerSecond;
     results.push({ idleP99: percentile(idle, 0.99), loadedP99: percentile(loaded, 0.99), writeRatio });
   }
-  const medianOf = (name: keyof ReadsResult): number =>
-    percentile(
-      results.map((result) => result[name]),
-      0.5,
-    );
+  const medianOf = (name: keyof ReadsResult): number => median(results.map((result) => result[name]));
   return { idleP99: medianOf('idleP99'), loadedP99: medianOf('loadedP99'), writeRatio: medianOf('writeRatio') };
 }
 
@@ -57,9 +54,4 @@ export async function timedFor(perSecond: number, seconds: number, ask: () => Pr
     asked.push(ask().then(() => performance.now() - dueAt));
   }
   return Promise.all(asked);
-}
-
-export function percentile(numbers: readonly number[], share: number): number {
-  const sorted = numbers.toSorted((a, b) => a - b);
-  return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? NaN;
 }

@@ -1,10 +1,8 @@
 /** `npm run bench`: every target in turns, scenario by scenario, since the machine's speed drifts; the figures that mean something are the ratios. */
-import { seedEvents } from './api.js';
 import { median, short } from './numbers.js';
 import { measureRound, prepare, takesPart } from './measure.js';
 import type { Prepared, Sample } from './measure.js';
 import { say } from './say.js';
-import { eventOf } from './scenarios.js';
 import type { Scenario } from './scenarios.js';
 import type { AnyTarget } from './targets.js';
 
@@ -41,9 +39,7 @@ export async function runSuite(targets: readonly AnyTarget[], options: SuiteOpti
     const prepared: Prepared[] = [];
     for (const target of targets.filter((each) => takesPart(each, scenario))) {
       say(`  ${target.name}: made ready and warmed up`);
-      const ready = await prepare(target, scenario, (sluice, key) =>
-        seedEvents(sluice.address, key, eventOf(scenario.bytes), scenario.seedEvents),
-      );
+      const ready = await prepare(target, scenario);
       prepared.push(ready);
       const load = { connections: options.connections, seconds: warmUpSeconds, rate: null };
       await measureRound(ready, scenario, load);

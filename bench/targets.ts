@@ -13,6 +13,7 @@ import { call, createKeys, readMetrics } from './api.js';
 import { owned, ownedFolder } from './owned.js';
 import type { RawJob, RawResult } from './raw-writer.js';
 import { startServerProcess } from './server-process.js';
+import type { ServerProcess } from './server-process.js';
 
 /** What a database has counted since its start. */
 export interface Counts {
@@ -92,13 +93,11 @@ export interface SluiceOptions {
  * it said when it does not start.
  */
 export async function startSluice(engine: EngineName, options: SluiceOptions = {}): Promise<SluiceTarget | null> {
-  const storage = engine === 'embedded' ? newFolder() : await newServer();
+  const storage = await newStorage(engine);
   if (storage === null) return null;
-  const { name = `sluice, ${engine}`, main = pathOf('../src/main.js'), flags = [], slowdown = 0 } = options;
-  const preload = slowdown === 0 ? [] : ['--import', new URL('slow-down.js', import.meta.url).href];
-  const settings = ['--port', '0', '--admin-token', adminToken, '--log-level', 'warn', ...storage.flags, ...flags];
+  const { name = `sluice, ${engine}` } = options;
   try {
-    const node = await startServerProcess([...preload, main, ...settings], { BENCH_SLOWDOWN: String(slowdown) });
+    const node = await startNode(storage.flags, options);
     const newKeys = (count: number): Promise<string[]> => createKeys(node.address, adminToken, count);
     const [key = ''] = await newKeys(1);
     return {
@@ -123,7 +122,24 @@ export async function startSluice(engine: EngineName, options: SluiceOptions = {
   }
 }
 
+/** The program on this storage. */
+export function startNode(
+  storageFlags: readonly string[],
+  { main = pathOf('../src/main.js'), flags = [], slowdown = 0 }: SluiceOptions = {},
+): Promise<ServerProcess> {
+  const preload = slowdown === 0 ? [] : ['--import', new URL('slow-down.js', import.meta.url).href];
+  const settings = ['--port', '0', '--admin-token', adminToken, '--log-level', 'warn', ...storageFlags, ...flags];
+  return startServerProcess([...preload, main, ...settings], { BENCH_SLOWDOWN: String(slowdown) });
+}
+
+/** New and empty; null where the engine cannot be had. */
+export async function newStorage(engine: EngineName): Promise<Storage | null> {
+  return engine === 'embedded' ? newFolder() : newServer();
+}
+
+/** Where a node keeps its data. */
 interface Storage {
+  /** With which the program starts on it. */
   readonly flags: readonly string[];
   readonly pids: readonly number[];
   readonly counts?: () => Promise<Counts>;
