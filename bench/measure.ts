@@ -1,8 +1,9 @@
 /** One round of one scenario on one target: what came through, and what it took. */
 import { seedEvents } from './api.js';
+import { writtenToDisk } from './disk.js';
 import type { LoadResult } from './load.js';
 import { runPlan } from './load.js';
-import { forgetPeaks, readUsage, spentBetween, spentByEndedChildren, writtenBetween } from './processes.js';
+import { forgetPeaks, readUsage, spentBetween, spentByEndedChildren } from './processes.js';
 import type { Usage } from './processes.js';
 import { eventOf } from './scenarios.js';
 import type { Scenario } from './scenarios.js';
@@ -28,6 +29,7 @@ export interface Sample extends LoadResult {
   readonly cpuGeneratorPerEvent: number | null;
   /** Of Node, at its largest. */
   readonly memoryMb: number | null;
+  /** By the disk, whoever had them written. */
   readonly writtenBytesPerEvent: number | null;
   readonly fsyncsPerSecond: number | null;
   /** Of the events that were acknowledged, those that the database counted: 1, or something is wrong. */
@@ -48,9 +50,11 @@ export function takesPart(target: AnyTarget, scenario: Scenario): boolean {
 export async function measureRound({ target, keys }: Prepared, scenario: Scenario, job: Job): Promise<Sample> {
   const asked = (): Promise<Counts> => (job.counts === false ? Promise.resolve(notAsked) : target.counts());
   forgetPeaks(target.nodePids);
+  const writtenBefore = job.counts === false ? null : writtenToDisk();
   const before = { counts: await asked(), ...use(target) };
   const { result, generatorUs } = await load({ target, keys }, scenario, job);
   const after = use(target);
+  const writtenAfter = writtenBefore === null ? null : writtenToDisk();
   if (target.kind === 'sluice' && job.counts !== false) await flushCounts(target, keys);
   const counts = await asked();
 
@@ -74,7 +78,7 @@ export async function measureRound({ target, keys }: Prepared, scenario: Scenari
     cpuOtherPerEvent: node && per(node.others + (isEmbedded ? 0 : node.busiest)),
     cpuGeneratorPerEvent: per(generatorUs),
     memoryMb: after.node && after.node.peakBytes / 2 ** 20,
-    writtenBytesPerEvent: per(written(before, after)),
+    writtenBytesPerEvent: per(difference(writtenAfter, writtenBefore)),
     fsyncsPerSecond: fsyncs === null ? null : fsyncs / result.seconds,
     stored: !isCounted(scenario) || stored === null ? null : Math.min(1, stored / acknowledged),
   };
@@ -94,13 +98,6 @@ interface Uses {
 
 function use({ nodePids, databasePids }: AnyTarget): Uses {
   return { node: readUsage(nodePids), database: databasePids.length === 0 ? null : readUsage(databasePids) };
-}
-
-function written(before: Uses, after: Uses): number | null {
-  const node = writtenBetween(before.node, after.node);
-  if (after.database === null) return node;
-  const database = writtenBetween(before.database, after.database);
-  return node === null || database === null ? null : node + database;
 }
 
 function difference(after: number | null | undefined, before: number | null | undefined): number | null {

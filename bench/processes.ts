@@ -4,8 +4,6 @@ import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 export interface Usage {
   /** Nanoseconds on a processor, by `pid/thread`. */
   readonly threads: ReadonlyMap<string, number>;
-  /** Sent to the storage layer, by pid; without those of which it may not be read. */
-  readonly writtenBytes: ReadonlyMap<number, number>;
   /** Largest resident memory of each since `forgetPeaks`, added up. */
   readonly peakBytes: number;
 }
@@ -13,7 +11,6 @@ export interface Usage {
 /** Of these processes and all that they started. Null without /proc. */
 export function readUsage(roots: readonly number[]): Usage | null {
   const threads = new Map<string, number>();
-  const writtenBytes = new Map<number, number>();
   let peakBytes = 0;
   const pids = roots.flatMap(treeOf);
   for (const pid of pids) {
@@ -22,11 +19,9 @@ export function readUsage(roots: readonly number[]): Usage | null {
       const ns = read(`/proc/${pid}/task/${thread}/schedstat`)?.split(' ')[0];
       if (ns !== undefined) threads.set(`${pid}/${thread}`, Number(ns));
     }
-    const written = /^write_bytes: (\d+)$/m.exec(read(`/proc/${pid}/io`) ?? '')?.[1];
-    if (written !== undefined) writtenBytes.set(pid, Number(written));
     peakBytes += 1024 * Number(/^VmHWM:\s+(\d+) kB$/m.exec(read(`/proc/${pid}/status`) ?? '')?.[1] ?? 0);
   }
-  return threads.size === 0 ? null : { threads, writtenBytes, peakBytes };
+  return threads.size === 0 ? null : { threads, peakBytes };
 }
 
 /** From now on the largest memory is counted anew, where that is allowed. */
@@ -61,14 +56,6 @@ export function spentBetween(before: Usage | null, after: Usage | null): Spent |
     if (pid !== id) busiest = Math.max(busiest, spent);
   }
   return { main, busiest, others: others - busiest };
-}
-
-/** Bytes sent to the storage layer between two readings, by whoever is there at the second. Null where that may not be read. */
-export function writtenBetween(before: Usage | null, after: Usage | null): number | null {
-  if (before === null || after === null || after.writtenBytes.size === 0) return null;
-  let bytes = 0;
-  for (const [pid, count] of after.writtenBytes) bytes += count - (before.writtenBytes.get(pid) ?? 0);
-  return bytes;
 }
 
 /** Microseconds on a processor of all children of this process that have ended; steps of a hundredth of a second. */
