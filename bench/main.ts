@@ -35,7 +35,7 @@ try {
   else if (values.reads) await onNodes(reportReads);
   else if (values.flood) await onNodes(reportFlood);
   else if (values.growth) await onNodes(reportGrowth);
-  else if (values.steady) await onNodes(reportSteady);
+  else if (values.steady) await reportSteady();
   // oxlint-disable-next-line no-console -- a table for a person
   else if (values.starts) console.table(await measureStarts(engines, rounds));
   else if (values.target !== undefined) print(await measureGiven(values.target, chosen, size));
@@ -138,11 +138,20 @@ async function reportFlood(nodes: readonly SluiceTarget[]): Promise<object[]> {
   return rows;
 }
 
-async function reportSteady(nodes: readonly SluiceTarget[]): Promise<object[]> {
+/** One engine after the other, so that what one stores is gone before the next begins. */
+async function reportSteady(): Promise<void> {
   const [scenario] = chosen;
-  const rows = [];
-  for (const target of nodes) rows.push(...(scenario === undefined ? [] : await measureSteady(target, scenario, size)));
-  return rows;
+  if (scenario === undefined) return;
+  for (const engine of engines) {
+    const [node] = await startNodes([engine]);
+    if (node === undefined) continue;
+    try {
+      // oxlint-disable-next-line no-console -- a table for a person
+      console.table(await measureSteady(node, scenario, size));
+    } finally {
+      await node.stop();
+    }
+  }
 }
 
 async function reportGrowth(nodes: readonly SluiceTarget[]): Promise<object[]> {

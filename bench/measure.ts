@@ -1,6 +1,6 @@
 /** One round of one scenario on one target: what came through, and what it took. */
 import { seedEvents } from './api.js';
-import { writtenToDisk } from './disk.js';
+import { settleDisk, writtenToDisk } from './disk.js';
 import type { LoadResult } from './load.js';
 import { runPlan } from './load.js';
 import { forgetPeaks, readUsage, spentBetween, spentByEndedChildren } from './processes.js';
@@ -50,10 +50,11 @@ export function takesPart(target: AnyTarget, scenario: Scenario): boolean {
 export async function measureRound({ target, keys }: Prepared, scenario: Scenario, job: Job): Promise<Sample> {
   const asked = (): Promise<Counts> => (job.counts === false ? Promise.resolve(notAsked) : target.counts());
   forgetPeaks(target.nodePids);
-  const writtenBefore = job.counts === false ? null : writtenToDisk();
+  const writtenBefore = job.counts === false || target.kind === 'bare' ? null : writtenToDisk();
   const before = { counts: await asked(), ...use(target) };
   const { result, generatorUs } = await load({ target, keys }, scenario, job);
   const after = use(target);
+  if (writtenBefore !== null) settleDisk();
   const writtenAfter = writtenBefore === null ? null : writtenToDisk();
   if (target.kind === 'sluice' && job.counts !== false) await flushCounts(target, keys);
   const counts = await asked();

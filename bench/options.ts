@@ -13,7 +13,8 @@ modes
   --reads, --flood     single reads under load; one org's flood
   --growth             the same loads with 1, 100 and 10,000 orgs, and on logs of --sizes
   --starts             how long the program takes until it is ready, on new storage and again
-  --steady             each engine under full load for ten minutes: requests and memory, minute by minute; of the first of --scenarios
+  --steady             one engine after the other under full load for ten minutes: requests and memory, minute by minute;
+                       of the first of --scenarios; takes some 10 GB of the temporary folder
   --micro              the functions of the hot path, alone
 
 options                default

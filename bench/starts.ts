@@ -17,7 +17,10 @@ export async function measureStarts(engines: readonly EngineName[], rounds: numb
   for (let round = 1; round <= rounds; round++) {
     for (const { engine, first, again } of took) {
       const storage = await newStorage(engine);
-      if (storage === null) continue;
+      if (storage === null) {
+        say(`starts, round ${round} of ${rounds}: ${engine} cannot be had on this machine`);
+        continue;
+      }
       try {
         first.push(await startOnce(storage.flags));
         again.push(await startOnce(storage.flags));

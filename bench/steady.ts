@@ -24,6 +24,10 @@ export async function measureSteady(
   const stretches: Stretch[] = [];
   for (let stretch = 1; stretch <= rounds; stretch++) {
     const sample = await measureRound(prepared, scenario, { connections, seconds, rate: null, counts: false });
+    if (sample.success < 1)
+      throw new Error(
+        `${target.name} refused or broke off requests: ${short(100 * sample.success)} % were answered with a 2xx`,
+      );
     const [rate, p99] = [Math.round(sample.requestsPerSecond), Number(short(sample.p99))];
     const memory = sample.memoryMb === null ? null : Math.round(sample.memoryMb);
     stretches.push({ target: target.name, stretch, 'requests/s': rate, 'p99 ms': p99, MB: memory });

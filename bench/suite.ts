@@ -1,4 +1,5 @@
 /** `npm run bench`: every target in turns, scenario by scenario, since the machine's speed drifts; the figures that mean something are the ratios. */
+import { settleDisk } from './disk.js';
 import { median, short } from './numbers.js';
 import { measureRound, prepare, takesPart } from './measure.js';
 import type { Prepared, Sample } from './measure.js';
@@ -81,6 +82,8 @@ async function inTurns(
       const { name } = ready.target;
       const rate = rateOf(name);
       const wakeUp = Math.min(seconds, wakeUpSeconds);
+      // What those before have left to be written is not this one's.
+      settleDisk();
       await measureRound(ready, scenario, { connections, seconds: wakeUp, rate, counts: false });
       const sample = await measureRound(ready, scenario, { connections, seconds, rate });
       samples.get(name)?.push(sample);

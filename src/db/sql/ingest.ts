@@ -38,8 +38,8 @@ const isOtherRun = 'h.server_run IS DISTINCT FROM (SELECT id FROM run)';
 
 const reserveStatement = {
   name: 'ingest_reserve',
-  // By index alone, whatever the tables hold, and with nothing the planner could count beforehand: so the server plans it once a session, as a plan for any
-  // values is as good as one for these, and stays good when there are more orgs. The index also gives the order of the locks.
+  // By index alone, whatever the tables hold, and with nothing the planner could count beforehand: a plan for any values is as good as one for these, so after
+  // five the server keeps it for the session, and it stays good when there are more orgs. The index also gives the order of the locks.
   text: `
     WITH run AS MATERIALIZED (
       SELECT sluice_server_run() AS id, pg_current_xact_id()::text AS xid,
@@ -72,10 +72,12 @@ export async function reserve(tx: Transaction, shares: ReadonlyMap<string, numbe
   ]);
   const byOrg = new Map<string, Reservation>();
   for (const row of rows) {
+    const events = shares.get(row.org);
+    if (events === undefined) throw new Error(`a head was moved that nobody asked for: ${row.org}`);
     byOrg.set(row.org, {
       org: row.org,
       epoch: row.epoch,
-      first: Number(row.last) - (shares.get(row.org) ?? 0) + 1,
+      first: Number(row.last) - events + 1,
       day: row.day,
       receivedAtMs: row.received_at?.getTime() ?? nowMs,
     });
