@@ -6,7 +6,7 @@ import type { Client } from '../test/support/client.js';
 import { createOrg } from '../test/support/client.js';
 import { runLoad } from './load.js';
 import type { Load } from './load.js';
-import { percentile } from './numbers.js';
+import { median, percentile } from './numbers.js';
 import { timedFor } from './reads.js';
 import type { HttpTarget, SluiceTarget } from './targets.js';
 
@@ -74,17 +74,12 @@ export async function measureFlood(
       'memory MB': memory / 2 ** 20,
     });
   }
-  const median = (name: keyof FloodResult): number => {
-    const value = percentile(
-      results.map((result) => result[name]),
-      0.5,
-    );
-    return Math.round(value * 100) / 100;
-  };
+  const medianOf = (name: keyof FloodResult): number =>
+    Math.round(100 * median(results.map((result) => result[name]))) / 100;
   const [first] = results;
   if (first === undefined) throw new Error('at least one round is needed');
   return Object.fromEntries(
-    Object.keys(first).map((name) => [name, median(name as keyof FloodResult)]),
+    Object.keys(first).map((name) => [name, medianOf(name as keyof FloodResult)]),
   ) as unknown as FloodResult;
 }
 

@@ -10,6 +10,7 @@ import { createPartition, partitionName } from '../../src/db/sql/partitions.js';
 import { acknowledgeLease } from '../../src/subscriptions/acknowledge.js';
 import { receive } from '../../src/subscriptions/receive.js';
 import { append, asOwner, dayMs, newLog, openLog } from '../support/log.js';
+import { withoutRests } from '../support/embedded-maintenance.js';
 import { createStorage, stopServers } from '../support/storage.js';
 import { TestClock } from '../support/test-clock.js';
 
@@ -52,7 +53,7 @@ async function liveFor(minutes: number, earlyMinute: number, isMaintained: boole
   try {
     const names = await Promise.all(Array.from({ length: orgs }, () => newLog(database, clock.now())));
     const maintenance = new EmbeddedMaintenance({
-      engine: database,
+      engine: withoutRests(database),
       clock,
       // What an hour of full load would write is compressed, and so is what asks for a checkpoint.
       walBytesMax: 2 * 1024 * 1024,

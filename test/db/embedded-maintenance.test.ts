@@ -13,6 +13,7 @@ import { appendBatch } from '../../src/event-log/append.js';
 import { partitionName } from '../../src/db/sql/partitions.js';
 import { signal } from '../support/conformance.js';
 import { newEvent } from '../support/event-log.js';
+import { withoutRests } from '../support/embedded-maintenance.js';
 import { newLog, openLog } from '../support/log.js';
 import { createStorage, stopServers } from '../support/storage.js';
 import { TestClock } from '../support/test-clock.js';
@@ -107,7 +108,7 @@ describe('maintenance of the embedded engine', async () => {
     await engine.maintain('CREATE TABLE churn (a integer, b text)');
     const size = (): Promise<number> => numberOf(`pg_relation_size('churn')`);
     const clock = new TestClock();
-    const maintenance = maintain({ clock });
+    const maintenance = maintain({ clock, engine: withoutRests(engine) });
     const sizes: number[] = [];
     for (let i = 0; i < 6; i++) {
       await churn(1);
@@ -189,6 +190,52 @@ describe('maintenance of the embedded engine', async () => {
       frozen.some((text) => text.includes('FREEZE')),
       frozen.join(),
     );
+  });
+
+  it('rests ten times as long as a task took, so that others are served; a stop ends the rest', async () => {
+    const tasks: string[] = [];
+    const clock = new TestClock();
+    const pass = async (ms: number): Promise<void> => {
+      clock.advance(ms);
+      await pause(10);
+    };
+    const begin = async (taskSeconds: number): Promise<EmbeddedMaintenance> => {
+      tasks.length = 0;
+      const maintainAll = async <Row>(_text: string, onDone?: (seconds: number) => void): Promise<Row[]> => {
+        onDone?.(taskSeconds);
+        return [{ name: 'events', pages: 5_000, is_old: true, bytes: String(8 * mb) }] as Row[];
+      };
+      const onDone = (task: string): void => void tasks.push(task);
+      const maintenance = maintain({
+        engine: { maintain: maintainAll, fsyncs: 0 },
+        clock,
+        onDone,
+        deadRowsMin: 1,
+      });
+      await maintenance.start();
+      await pass(500);
+      return maintenance;
+    };
+
+    const resting = await begin(0.01);
+    assert.deepEqual(tasks, ['vacuum']);
+    await pass(99);
+    assert.deepEqual(tasks, ['vacuum']);
+    await pass(1);
+    assert.deepEqual(tasks, ['vacuum', 'freeze']);
+    await pass(100);
+    assert.deepEqual(tasks, ['vacuum', 'freeze', 'checkpoint']);
+    await resting.stop();
+
+    const long = await begin(1);
+    await pass(500);
+    assert.deepEqual(tasks, ['vacuum', 'freeze'], 'a rest is half a second at most');
+    await long.stop();
+    assert.deepEqual(tasks, ['vacuum', 'freeze', 'checkpoint'], 'what was due is done before the stop');
+
+    const instant = await begin(0);
+    assert.deepEqual(tasks, ['vacuum', 'freeze', 'checkpoint'], 'without a rest, one right behind the other');
+    await instant.stop();
   });
 
   it('says once a day that the database is too large for this engine', async () => {
