@@ -1,4 +1,5 @@
 import type { Clock } from './clock.js';
+import { Rest } from './rest.js';
 
 /** A start has better things to do. */
 const firstMs = 1_000;
@@ -17,12 +18,14 @@ export class Rounds {
   #working: Promise<void> | null = null;
   #again = false;
   #stopped = false;
-  #endPause: (() => void) | null = null;
+  readonly #rest: Rest;
 
   constructor(
     private readonly clock: Clock,
     private readonly round: () => Promise<boolean>,
-  ) {}
+  ) {
+    this.#rest = new Rest(clock);
+  }
 
   get isStopped(): boolean {
     return this.#stopped;
@@ -37,7 +40,7 @@ export class Rounds {
   async stop(): Promise<void> {
     this.#stopped = true;
     this.#cancelTimer?.();
-    this.#endPause?.();
+    this.#rest.cutShort();
     await this.#working;
   }
 
@@ -54,15 +57,7 @@ export class Rounds {
 
   /** A round's rest between two batches. Ends early when it is stopped. */
   async pause(): Promise<void> {
-    if (this.#stopped) return;
-    await new Promise<void>((resume) => {
-      const cancel = this.clock.after(pauseMs, resume);
-      this.#endPause = () => {
-        cancel();
-        resume();
-      };
-    });
-    this.#endPause = null;
+    if (!this.#stopped) await this.#rest.take(pauseMs);
   }
 
   #schedule(delayMs: number): void {

@@ -1,5 +1,6 @@
 import type { Clock } from '../clock.js';
 import type { Service } from '../lifecycle.js';
+import { Rest } from '../rest.js';
 import * as maintenance from './sql/maintenance.js';
 
 export type MaintenanceTask = 'checkpoint' | 'vacuum' | 'freeze' | 'measure';
@@ -31,7 +32,8 @@ export interface MaintenanceOptions {
 const tickMs = 500;
 /** After each task others are served for so many times as long as it took: a freezing and a checkpoint right behind it would be one wait for them, of 20 to 30 ms. */
 const restFactor = 10;
-const restMsMax = 500;
+/** Under a load that makes long tasks of them, the log grows the more, and the checkpoint with it, the longer it waits. */
+const restMsMax = 100;
 /** A checkpoint takes 35 ms with 24 MiB, and 10 to 20 with 6. Single events are as many as before, from one org or from 10,000; batches 8 % fewer. */
 const walBytesMaxDefault = 6 * 1024 * 1024;
 /** When nobody writes, less than that asks for no checkpoint; with more, the next start would have to recover. */
@@ -64,13 +66,14 @@ export class EmbeddedMaintenance implements Service {
   #largeSaidAtMs = -Infinity;
   #fsyncsBefore: number | undefined;
   #restsUntilMs = -Infinity;
-  #endRest: () => void = () => {};
+  readonly #rest: Rest;
   #cancel: (() => void) | null = null;
   #working: Promise<void> = Promise.resolve();
   #stopped = false;
 
   constructor(options: MaintenanceOptions) {
     this.#options = options;
+    this.#rest = new Rest(options.clock);
   }
 
   /** Bytes of log that a recovery would replay, as of the last look. */
@@ -92,7 +95,7 @@ export class EmbeddedMaintenance implements Service {
   async stop(): Promise<void> {
     this.#stopped = true;
     this.#cancel?.();
-    this.#endRest();
+    this.#rest.cutShort();
     await this.#working;
   }
 
@@ -169,24 +172,11 @@ export class EmbeddedMaintenance implements Service {
 
   async #run(task: MaintenanceTask, text: string): Promise<void> {
     const { engine, clock, onDone } = this.#options;
-    await this.#rest();
+    // Nobody waits for a rest when the node stops.
+    if (!this.#stopped) await this.#rest.take(this.#restsUntilMs - clock.monotonic());
     await engine.maintain(text, (seconds) => {
       this.#restsUntilMs = clock.monotonic() + Math.min(restFactor * seconds * 1000, restMsMax);
       onDone(task, seconds);
-    });
-  }
-
-  /** Until the last task is long enough ago. Nobody waits for the rest when the node stops. */
-  async #rest(): Promise<void> {
-    const { clock } = this.#options;
-    const leftMs = this.#restsUntilMs - clock.monotonic();
-    if (leftMs <= 0 || this.#stopped) return;
-    await new Promise<void>((resume) => {
-      const cancel = clock.after(leftMs, resume);
-      this.#endRest = () => {
-        cancel();
-        resume();
-      };
     });
   }
 

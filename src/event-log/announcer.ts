@@ -3,6 +3,7 @@ import type { Database } from '../db/database.js';
 import { StorageError } from '../db/database.js';
 import { appendedChannel, notifyAppended } from '../db/sql/notifications.js';
 import type { Service } from '../lifecycle.js';
+import { Rest } from '../rest.js';
 import type { Wakeups } from './wakeups.js';
 
 /** PostgreSQL takes less than 8,000 bytes in one notification; ids are cut well below. */
@@ -25,7 +26,8 @@ export class Announcer implements Service {
   readonly name = 'announcer';
   #unheard = new Set<string>();
   #sending: Promise<void> | null = null;
-  #endPause: () => void = () => {};
+  /** What is appended meanwhile goes out together. */
+  readonly #rest: Rest;
   #isStarted = false;
   #unlisten: (() => Promise<void>) | null = null;
   #cancelListen: () => void = () => {};
@@ -35,7 +37,9 @@ export class Announcer implements Service {
     private readonly clock: Clock,
     private readonly wakeups: Wakeups,
     private readonly onFailure: (error: unknown) => void,
-  ) {}
+  ) {
+    this.#rest = new Rest(clock);
+  }
 
   /** Rejects where listening is refused by the settings, such as an address that leads to a pooler. */
   async start(): Promise<void> {
@@ -53,7 +57,7 @@ export class Announcer implements Service {
   async stop(): Promise<void> {
     this.#isStarted = false;
     this.#cancelListen();
-    this.#endPause();
+    this.#rest.cutShort();
     await this.#sending;
     // Not awaited: a storage that is gone or silent must not keep the node from stopping, and the connection is about to be closed.
     void this.#unlisten?.().catch(() => {});
@@ -103,21 +107,9 @@ export class Announcer implements Service {
       } catch (error) {
         this.onFailure(error);
       }
-      await this.#pause();
+      if (this.#isStarted) await this.#rest.take(messageMsMin);
     }
     this.#sending = null;
-  }
-
-  /** What is appended meanwhile goes out together. */
-  async #pause(): Promise<void> {
-    if (!this.#isStarted) return;
-    await new Promise<void>((resume) => {
-      const cancel = this.clock.after(messageMsMin, resume);
-      this.#endPause = () => {
-        cancel();
-        resume();
-      };
-    });
   }
 }
 

@@ -228,8 +228,8 @@ describe('maintenance of the embedded engine', async () => {
     await resting.stop();
 
     const long = await begin(1);
-    await pass(500);
-    assert.deepEqual(tasks, ['vacuum', 'freeze'], 'a rest is half a second at most');
+    await pass(100);
+    assert.deepEqual(tasks, ['vacuum', 'freeze'], 'a rest is 100 ms at most');
     await long.stop();
     assert.deepEqual(tasks, ['vacuum', 'freeze', 'checkpoint'], 'what was due is done before the stop');
 
