@@ -11,6 +11,7 @@ import {
   unpurgedOrgs,
 } from '../db/sql/retention.js';
 import type { Service } from '../lifecycle.js';
+import { Rest } from '../rest.js';
 
 const everyMs = 600_000;
 /** After a start, which has other things to do first. */
@@ -39,6 +40,7 @@ export class Retention implements Service {
   #cancelTimer: (() => void) | null = null;
   #working: Promise<void> | null = null;
   #stopped = false;
+  readonly #rest: Rest;
 
   constructor(
     private readonly database: Database,
@@ -47,7 +49,9 @@ export class Retention implements Service {
     private readonly expire: (org: string, day: number) => Promise<boolean>,
     private readonly onDone: (counts: RetentionCounts) => void,
     private readonly onFailure: (error: unknown) => void,
-  ) {}
+  ) {
+    this.#rest = new Rest(clock);
+  }
 
   start(): Promise<void> {
     this.#stopped = false;
@@ -58,6 +62,7 @@ export class Retention implements Service {
   async stop(): Promise<void> {
     this.#stopped = true;
     this.#cancelTimer?.();
+    this.#rest.cutShort();
     await this.#working;
   }
 
@@ -97,7 +102,7 @@ export class Retention implements Service {
         }
         // The next pass tries again, too.
         if (tries === dropTries) return dropped;
-        await this.#rest(dropPauseMs);
+        await this.#rest.take(dropPauseMs);
       }
     }
     return dropped;
@@ -130,14 +135,8 @@ export class Retention implements Service {
       const deleted = this.#stopped ? 0 : await deleteSome(rowsMax);
       total += deleted;
       if (deleted < rowsMax) return total;
-      await this.#rest(restMs);
+      await this.#rest.take(restMs);
     }
-  }
-
-  #rest(ms: number): Promise<void> {
-    return new Promise((resume) => {
-      this.clock.after(ms, resume);
-    });
   }
 
   async #runAndSchedule(): Promise<void> {
