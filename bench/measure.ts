@@ -59,7 +59,7 @@ export async function measureRound({ target, keys }: Prepared, scenario: Scenari
   if (target.kind === 'sluice' && job.counts !== false) await flushCounts(target, keys);
   const counts = await asked();
 
-  const acknowledged = result.eventsPerSecond * result.seconds;
+  const acknowledged = Math.round(result.eventsPerSecond * result.seconds);
   const stored = difference(counts.events, before.counts.events);
   // Where events are only counted by replies, what was under way at the end is left out.
   const counted = scenario.eventsPerRequest > 0 && stored !== null ? stored : acknowledged;

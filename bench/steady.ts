@@ -28,7 +28,7 @@ export async function measureSteady(
       throw new Error(
         `${target.name} refused or broke off requests: ${short(100 * sample.success)} % were answered with a 2xx`,
       );
-    const [rate, p99] = [Math.round(sample.requestsPerSecond), Number(short(sample.p99))];
+    const [rate, p99] = [Math.round(sample.requestsPerSecond), Math.round(sample.p99 * 10) / 10];
     const memory = sample.memoryMb === null ? null : Math.round(sample.memoryMb);
     stretches.push({ target: target.name, stretch, 'requests/s': rate, 'p99 ms': p99, MB: memory });
     say(`${target.name}, stretch ${stretch} of ${rounds}: ${rate} requests/s, ${memory ?? '?'} MB`);

@@ -6,9 +6,8 @@ export class Rest {
 
   constructor(private readonly clock: Clock) {}
 
-  /** Resolves after at least `ms`, or when it is cut short; at once for none. One at a time. */
+  /** Resolves after at least `ms`, or when it is cut short. One at a time; who has stopped already takes none. */
   async take(ms: number): Promise<void> {
-    if (ms <= 0) return;
     await new Promise<void>((resume) => {
       const cancel = this.clock.after(ms, resume);
       this.#end = () => {

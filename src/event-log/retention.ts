@@ -102,7 +102,7 @@ export class Retention implements Service {
         }
         // The next pass tries again, too.
         if (tries === dropTries) return dropped;
-        await this.#rest.take(dropPauseMs);
+        await this.#pause(dropPauseMs);
       }
     }
     return dropped;
@@ -135,8 +135,12 @@ export class Retention implements Service {
       const deleted = this.#stopped ? 0 : await deleteSome(rowsMax);
       total += deleted;
       if (deleted < rowsMax) return total;
-      await this.#rest.take(restMs);
+      await this.#pause(restMs);
     }
+  }
+
+  async #pause(ms: number): Promise<void> {
+    if (!this.#stopped) await this.#rest.take(ms);
   }
 
   async #runAndSchedule(): Promise<void> {

@@ -199,11 +199,13 @@ describe('maintenance of the embedded engine', async () => {
       clock.advance(ms);
       await pause(10);
     };
-    const begin = async (taskSeconds: number): Promise<EmbeddedMaintenance> => {
+    const begin = async (taskSeconds: number, tables = 1): Promise<EmbeddedMaintenance> => {
       tasks.length = 0;
+      const row = { pages: 5_000, is_old: true, bytes: String(8 * mb) };
+      const rows = Array.from({ length: tables }, (_, i) => ({ ...row, name: `table_${i}` }));
       const maintainAll = async <Row>(_text: string, onDone?: (seconds: number) => void): Promise<Row[]> => {
         onDone?.(taskSeconds);
-        return [{ name: 'events', pages: 5_000, is_old: true, bytes: String(8 * mb) }] as Row[];
+        return rows as Row[];
       };
       const onDone = (task: string): void => void tasks.push(task);
       const maintenance = maintain({
@@ -217,13 +219,13 @@ describe('maintenance of the embedded engine', async () => {
       return maintenance;
     };
 
-    const resting = await begin(0.01);
+    const resting = await begin(0.004);
     assert.deepEqual(tasks, ['vacuum']);
-    await pass(99);
+    await pass(39);
     assert.deepEqual(tasks, ['vacuum']);
     await pass(1);
     assert.deepEqual(tasks, ['vacuum', 'freeze']);
-    await pass(100);
+    await pass(40);
     assert.deepEqual(tasks, ['vacuum', 'freeze', 'checkpoint']);
     await resting.stop();
 
@@ -232,6 +234,14 @@ describe('maintenance of the embedded engine', async () => {
     assert.deepEqual(tasks, ['vacuum', 'freeze'], 'a rest is 100 ms at most');
     await long.stop();
     assert.deepEqual(tasks, ['vacuum', 'freeze', 'checkpoint'], 'what was due is done before the stop');
+
+    const many = await begin(1, 50);
+    for (let rests = 0; rests < 3; rests++) {
+      assert.equal(tasks.length, 1 + rests);
+      await pass(100);
+    }
+    assert.equal(tasks.length, 101, 'all rests of a look are 300 ms at most');
+    await many.stop();
 
     const instant = await begin(0);
     assert.deepEqual(tasks, ['vacuum', 'freeze', 'checkpoint'], 'without a rest, one right behind the other');

@@ -95,6 +95,40 @@ function describeRetention(storage: TestStorage): void {
     });
   });
 
+  it('stops without a rest, also in the middle of a deletion with more behind it', { timeout: 20_000 }, async () => {
+    await inDatabase(async (database, clock) => {
+      const asked = signal();
+      const answer = signal();
+      const endless: Database = {
+        engine: database.engine,
+        transaction: (scope, work) => database.transaction(scope, work),
+        async query<Row>(...[scope, statement, values]: Parameters<Database['query']>) {
+          if (statement.name !== 'retention_delete_dedup') return database.query<Row>(scope, statement, values);
+          asked.fire();
+          await answer.promise;
+          return { rows: [], rowCount: 2_000 };
+        },
+        listen: (...args) => database.listen(...args),
+        close: () => Promise.resolve(),
+      };
+      const never = (error: unknown): void => assert.fail(String(error));
+      const retention = new Retention(
+        endless,
+        clock,
+        () => Promise.resolve(true),
+        () => {},
+        never,
+      );
+      await retention.start();
+      clock.advance(30_000);
+      await asked.promise;
+      // This clock never ends a rest by itself.
+      const stopped = retention.stop();
+      answer.fire();
+      await stopped;
+    });
+  });
+
   it('every event of a subscription is pending, leased, delivered, dead or expired, whatever state its day was in', async () => {
     await inDatabase(async (database, clock) => {
       const org = await newLog(database, clock.now(), 1);
