@@ -6,7 +6,7 @@ export class Rest {
 
   constructor(private readonly clock: Clock) {}
 
-  /** Resolves after at least `ms`, or when it is cut short. One at a time; who has stopped already takes none. */
+  /** Resolves after at least `ms`, or when it is cut short. One at a time, and none behind a stop, which nothing would end. */
   async take(ms: number): Promise<void> {
     await new Promise<void>((resume) => {
       const cancel = this.clock.after(ms, resume);

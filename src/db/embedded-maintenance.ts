@@ -36,7 +36,10 @@ const restFactor = 10;
 const restMsMax = 100;
 /** Of all rests at one look: when every table has to be frozen, the checkpoint is not to wait for a hundred of them. */
 const restsMsMax = 300;
-/** A checkpoint takes 35 ms with 24 MiB, and 10 to 20 with 6 (20 to 30 where 10,000 orgs send: their heads are on more pages). Single events are as many as before, from one org or from 10,000; batches 8 % fewer. */
+/**
+ * A checkpoint takes 35 ms with 24 MiB, and 10 to 20 with 6 (20 to 30 where 10,000 orgs send: their heads are on more pages). Single events are as many as before,
+ * from one org or from 10,000; batches 8 % fewer.
+ */
 const walBytesMaxDefault = 6 * 1024 * 1024;
 /** When nobody writes, less than that asks for no checkpoint; with more, the next start would have to recover. */
 const quietWalBytesMin = 1024 * 1024;
